@@ -1,0 +1,1 @@
+"""The terminal face, generated from job parameters."""

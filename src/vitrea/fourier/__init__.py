@@ -1,0 +1,1 @@
+"""Transforms, packed samples, shells, filters, FSC."""

@@ -1,0 +1,1 @@
+"""Euler angles, HEALPix sampling, symmetry, masks."""

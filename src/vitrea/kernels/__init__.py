@@ -1,0 +1,1 @@
+"""The hot loops: project, backproject, softmax."""

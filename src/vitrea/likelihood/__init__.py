@@ -1,0 +1,1 @@
+"""Expectation-maximisation: what a refinement estimates and how."""

@@ -1,0 +1,1 @@
+"""Post-processing, masks and comparison of maps."""

@@ -1,0 +1,1 @@
+"""Compare particles with references over orientations and shifts."""

@@ -1,0 +1,1 @@
+"""The microscope: contrast transfer, aberrations, noise."""

@@ -1,0 +1,1 @@
+"""Put weighted particles back into a map."""

@@ -1,0 +1,1 @@
+"""The nouns: small immutable records every room uses."""

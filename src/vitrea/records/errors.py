@@ -1,0 +1,8 @@
+"""The errors a user can cause."""
+
+
+class InputError(Exception):
+    """Something the user gave cannot be used: one sentence naming the file and the field, and how to mend it.
+
+    Every face shows the sentence without a traceback; the command line exits with code 2.
+    """
