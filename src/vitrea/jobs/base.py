@@ -46,7 +46,7 @@ def parameter(
     **limits
         Pydantic's constraints: ge, le, gt, lt.
     """
-    extra = {"unit": unit, "options": list(options), "cistem": cistem, "tab": tab, "expert": expert}
+    extra: dict[str, Any] = {"unit": unit, "options": list(options), "cistem": cistem, "tab": tab, "expert": expert}
     return Field(default, description=help, json_schema_extra=extra, **limits)
 
 
