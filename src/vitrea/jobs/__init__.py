@@ -1,1 +1,44 @@
-"""One module per job-type: parameters and run()."""
+"""One module per job-type: parameters and run(). This page lists them, without importing any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vitrea.jobs.base import Job
+
+
+@dataclass(frozen=True)
+class JobEntry:
+    """One line of the list of jobs: the command's name and what it does.
+
+    The job itself is ``JOB`` in the module ``vitrea.jobs.<name>``; its `summary` is the same sentence.
+    """
+
+    name: str
+    summary: str
+
+
+# In the order in which they are used. A test holds each summary against the job's own.
+JOBS: tuple[JobEntry, ...] = (JobEntry("doctor", "Check this machine: versions, devices, speed, memory, a self-test."),)
+
+
+def load_job(name: str) -> Job:
+    """Import and return one job.
+
+    Parameters
+    ----------
+    name : str
+        A name out of `JOBS`.
+
+    Raises
+    ------
+    KeyError
+        If there is no job of that name.
+    """
+    if name not in {entry.name for entry in JOBS}:
+        raise KeyError(name)
+    job: Job = import_module(f"vitrea.jobs.{name}").JOB
+    return job

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,6 +24,7 @@ def parameter(
     cistem: str = "",
     tab: str = "I/O",
     expert: bool = False,
+    positional: bool = False,
     **limits: Any,
 ) -> Any:
     """Declare one job parameter.
@@ -43,10 +45,19 @@ def parameter(
         Tab of the web form and section of the documentation page.
     expert : bool
         Whether faces hide it at first.
+    positional : bool
+        Whether the command line also takes the value without an option name, in the order of declaration.
     **limits
         Pydantic's constraints: ge, le, gt, lt.
     """
-    extra: dict[str, Any] = {"unit": unit, "options": list(options), "cistem": cistem, "tab": tab, "expert": expert}
+    extra: dict[str, Any] = {
+        "unit": unit,
+        "options": list(options),
+        "cistem": cistem,
+        "tab": tab,
+        "expert": expert,
+        "positional": positional,
+    }
     return Field(default, description=help, json_schema_extra=extra, **limits)
 
 
@@ -82,6 +93,8 @@ class Job:
     ignored_options : mapping of str to str
         Options of RELION accepted for compatibility, each with a note saying what becomes of it. A name that ends in
         ``=`` takes a value (``--j=``).
+    log_file : callable or None
+        ``log_file(parameters)`` names the file the job's events are written to, one line each; None: no log.
     """
 
     name: str
@@ -89,3 +102,4 @@ class Job:
     parameters: type[JobParameters]
     run: Callable[[Any, Context], None]
     ignored_options: dict[str, str] = field(default_factory=dict)
+    log_file: Callable[[Any], Path | None] | None = None
