@@ -1,0 +1,195 @@
+"""STAR words to typed columns and values, and back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrea.formats.labels import label_types
+
+Value = int | float | str
+Column = NDArray[Any]
+
+_INTEGER_LIMIT = 2**63
+_PADDED = re.compile(r"[+-]?0\d")
+_FLOAT_TOLERANCE = 5e-10  # relative; a reader gets back at least nine digits
+
+
+def parse_column(label: str, words: Sequence[str], as_text: bool = False) -> Column:
+    """Turn the words of one column into an array.
+
+    The label's registered type decides; columns of unknown labels become int64, float64 or text, whichever holds all
+    words without loss (``001`` and integers beyond 64 bits stay text).
+
+    Parameters
+    ----------
+    label : str
+        Name without underscore.
+    words : sequence of str, length [rows]
+        The words, quotes removed.
+    as_text : bool
+        Keep text whatever the words look like.
+
+    Returns
+    -------
+    ndarray, shape [rows]
+        int64, float64, or object (holding ``str``). A registered number that cannot be read as one stays text.
+    """
+    kind = label_types().get(label)
+    if as_text or kind == "string":
+        return text_column(words)
+    if kind == "double":
+        return _first_of(words, _floats)
+    if kind is not None:
+        return _first_of(words, _integers, _whole_floats, _floats)
+    return _first_of(words, _exact_integers, _unpadded_floats) if words else text_column(words)
+
+
+def parse_value(label: str, word: str) -> Value:
+    """Turn one word into int, float or str by the rules of `parse_column`."""
+    value: Value = parse_column(label, [word]).tolist()[0]
+    return value
+
+
+def text_column(words: Sequence[str]) -> Column:
+    """Return words as an object array, shape [rows]."""
+    column = np.empty(len(words), dtype=object)
+    column[:] = words
+    return column
+
+
+def _first_of(words: Sequence[str], *parsers: Any) -> Column:
+    if any("_" in word for word in words[:1]) or "_" in "".join(words):
+        return text_column(words)  # Python reads 1_000 as a number; STAR does not
+    for parse in parsers:
+        try:
+            column: Column = parse(words)
+        except (ValueError, OverflowError):
+            continue
+        return column
+    return text_column(words)
+
+
+def _floats(words: Sequence[str]) -> NDArray[np.float64]:
+    return np.fromiter(map(float, words), np.float64, len(words))
+
+
+def _integers(words: Sequence[str]) -> NDArray[np.int64]:
+    return np.fromiter(map(int, words), np.int64, len(words))
+
+
+def _whole_floats(words: Sequence[str]) -> NDArray[np.int64]:
+    """Read integers that some program wrote as ``2.000000``."""
+    values = _floats(words)
+    whole = values.astype(np.int64) if np.all(np.abs(values) < _INTEGER_LIMIT) else None
+    if whole is None or not np.array_equal(whole, values):
+        raise ValueError("not whole numbers")
+    return whole
+
+
+def _exact_integers(words: Sequence[str]) -> NDArray[np.int64]:
+    values = _integers(words)
+    # Only words longer than their number can be padded: compare total lengths before looking at each.
+    if any(word[0] in "+0" and len(word) > 1 or _PADDED.match(word) for word in words):
+        raise ValueError("padded")
+    return values
+
+
+def _unpadded_floats(words: Sequence[str]) -> NDArray[np.float64]:
+    values = _floats(words)
+    if any(_PADDED.match(word) for word in words):
+        raise ValueError("padded")
+    if all(word.lstrip("+-").isdigit() for word in words):
+        raise ValueError("integers too long for 64 bits keep all their digits as text")
+    return values
+
+
+def format_column(column: Column) -> list[str]:
+    """Turn a column into STAR words, text quoted where it must be.
+
+    Floats get six decimals where these are exact to 5e-10 of the value, else as many digits as that needs.
+
+    Parameters
+    ----------
+    column : ndarray, shape [rows]
+
+    Returns
+    -------
+    list of str, length [rows]
+
+    Raises
+    ------
+    ValueError
+        If a text holds a line break, or both kinds of quotes in a way STAR cannot hold.
+    """
+    if column.dtype.kind == "f":
+        return _format_floats(np.asarray(column, dtype=np.float64))
+    if column.dtype.kind in "iub":
+        return [str(int(value)) for value in column.tolist()]
+    return [format_value(value) for value in column.tolist()]
+
+
+def format_value(value: object) -> str:
+    """Turn one value into a STAR word by the rules of `format_column`."""
+    if isinstance(value, str):
+        return _quote(value)
+    if isinstance(value, bool | np.bool_ | int | np.integer):
+        return str(int(value))
+    if isinstance(value, float | np.floating):
+        return _format_floats(np.array([value], dtype=np.float64))[0]
+    return _quote(str(value))
+
+
+def _format_floats(values: NDArray[np.float64]) -> list[str]:
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.abs(np.round(values, 6) - values)
+        short = (error <= _FLOAT_TOLERANCE * np.abs(values)) & (np.abs(values) < 1e15)
+    if short.all():
+        return ["%.6f" % value for value in values.tolist()]
+    return ["%.6f" % value if fits else "%.10g" % value for value, fits in zip(values.tolist(), short, strict=True)]
+
+
+_PLAIN = re.compile(r"""[^\s"'#_;$\[\]]\S*""")
+_RESERVED = re.compile(r"(?:data_|loop_|save_|stop_|global_)", re.IGNORECASE)
+
+
+def _quote(text: str) -> str:
+    if _PLAIN.fullmatch(text) and not _RESERVED.match(text):
+        return text
+    if text.startswith("[") and not any(c.isspace() for c in text):
+        return text  # RELION's lists of numbers
+    if "\n" in text or "\r" in text:
+        raise ValueError(f"text with a line break cannot be written: {text!r}")
+    for quote in ('"', "'"):
+        if not re.search(quote + r"\s", text):
+            return f"{quote}{text}{quote}"
+    raise ValueError(f"text with both kinds of quotes before spaces cannot be written: {text!r}")
+
+
+_WORD = re.compile(r'''"((?:[^"]|"(?=\S))*)"(?=\s|$)|'((?:[^']|'(?=\S))*)'(?=\s|$)|(\S+)''')
+
+
+def split_words(line: str) -> list[str]:
+    """Split one line into words, quotes removed, up to a comment.
+
+    A quote closes only before a space or the end (``'5' end'`` is one word); one that never closes is an ordinary
+    character; ``#`` opens a comment only at the start of a word.
+    """
+    if '"' not in line and "'" not in line and "#" not in line:
+        return line.split()
+    return list(_words(line))
+
+
+def _words(line: str) -> Iterator[str]:
+    for match in _WORD.finditer(line):
+        double, single, bare = match.groups()
+        if bare is None:
+            yield double if double is not None else single
+        elif bare.startswith("#"):
+            return
+        else:
+            yield bare
