@@ -6,3 +6,7 @@ class InputError(Exception):
 
     Every face shows the sentence without a traceback; the command line exits with code 2.
     """
+
+
+class JobError(Exception):
+    """A job did what was asked and has to report that the outcome is bad: one sentence, exit code 1, no traceback."""

@@ -1,0 +1,5 @@
+"""``python -m vitrea``."""
+
+from vitrea.cli.main import main
+
+raise SystemExit(main())

@@ -1,0 +1,146 @@
+"""Draw a job's progress: a bar in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from vitrea.cli.joblog import event_line
+
+# Figures of the last iteration shown beside the bar: key, and how to write the value.
+_HEADLINE = (
+    ("iteration", "iteration {}"),
+    ("resolution_angstrom", "{:.3g} Å"),
+    ("accuracy_rotation_deg", "±{:.3g}°"),
+    ("accuracy_offset_angstrom", "±{:.2g} Å"),
+)
+# A stage shorter than this is not worth a line of its own where there is no terminal.
+_SECONDS_WORTH_A_LINE = 5.0
+
+
+class RateColumn(ProgressColumn):
+    """Units of work per second."""
+
+    def render(self, task: Task) -> Text:
+        """Write the present rate, or nothing before there is one."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.3g} {task.fields['unit']}/s" if speed else "", style="cyan")
+
+
+class RichRecorder:
+    """A progress bar with the stage, its rate and the time left, and the latest figures of the refinement.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+        Where to draw.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._headline: dict[str, object] = {}
+        self._progress = Progress(
+            TextColumn("{task.fields[headline]}", style="bold"),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            RateColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=None, headline="", unit="")
+        self._progress.start()
+
+    def stage(self, name: str, total: int = 0, unit: str = "") -> None:
+        """Begin a stage: the bar starts anew."""
+        self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(name, total=total or None, headline=self._headline_text(), unit=unit)
+
+    def advance(self, count: int = 1) -> None:
+        """Move the bar."""
+        self._progress.advance(self._task, count)
+
+    def event(self, name: str, **values: object) -> None:
+        """Show the figures: above the bar as a line, and an iteration's also beside it."""
+        if name == "iteration":
+            self._headline.update(values)
+            self._progress.update(self._task, headline=self._headline_text())
+        self._console.print(event_line(name, values), markup=False, highlight=False, soft_wrap=True)
+
+    def warn(self, message: str) -> None:
+        """Show a warning above the bar."""
+        self._console.print(f"Warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._progress.stop()
+
+    def _headline_text(self) -> str:
+        return headline_text(self._headline)
+
+
+def headline_text(figures: dict[str, object]) -> str:
+    """Write the figures of an iteration that stand beside the bar; missing ones are left out."""
+    texts = []
+    for key, form in _HEADLINE:
+        value = figures.get(key)
+        if isinstance(value, (int, float)):
+            texts.append(form.format(value))
+    return "  ".join(texts)
+
+
+class PlainRecorder:
+    """Lines of text for a file or a pipe: every event, every warning, and each stage that took some time."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._unit = ""
+        self._done = 0
+        self._start = time.monotonic()
+
+    def stage(self, name: str, total: int = 0, unit: str = "") -> None:
+        """Close the stage before, and begin one."""
+        self._end_stage()
+        self._name, self._unit, self._done, self._start = name, unit, 0, time.monotonic()
+
+    def advance(self, count: int = 1) -> None:
+        """Count work done."""
+        self._done += count
+
+    def event(self, name: str, **values: object) -> None:
+        """Write the figures as one line to stdout."""
+        self._print(event_line(name, values))
+
+    def warn(self, message: str) -> None:
+        """Write a warning to stderr."""
+        sys.stderr.write(f"Warning: {message}\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Close the last stage."""
+        self._end_stage()
+
+    def _end_stage(self) -> None:
+        seconds = time.monotonic() - self._start
+        if self._name and seconds >= _SECONDS_WORTH_A_LINE:
+            values: dict[str, object] = {"stage": self._name, "seconds": round(seconds, 1)}
+            if self._done:
+                values |= {self._unit or "units": self._done, "per_second": self._done / seconds}
+            self._print(event_line("stage", values))
+        self._name = ""
+
+    @staticmethod
+    def _print(line: str) -> None:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+
+def terminal_recorder() -> RichRecorder | PlainRecorder:
+    """Return a bar where stdout is a terminal, plain lines elsewhere."""
+    console = Console()
+    return RichRecorder(console) if console.is_terminal else PlainRecorder()

@@ -1,0 +1,102 @@
+"""The ``vitrea`` command. It imports only the job that is asked for, so that ``vitrea --help`` is instant."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+import vitrea
+from vitrea.cli.options import normalize_option
+from vitrea.cli.running import EXIT_INTERRUPTED, EXIT_USAGE, guarded
+from vitrea.jobs import JOBS, load_job
+
+_ABOUT = "Cryo-EM structure determination, from particles to a map."
+_EPILOG = "Hyphens and underscores in option names are the same: --zero_mask is --zero-mask. RELION's names work."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Words after ``vitrea``; by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 done with a bad verdict or a failure, 2 a mistake in what was given, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = next((word for word in words if not word.startswith("-")), "")
+    return guarded(lambda: _invoke(words, chosen), lambda: f"vitrea {chosen}".strip())
+
+
+def build_app(words: Sequence[str], chosen: str) -> typer.Typer:
+    """Return the typer application in which only the chosen job has its options; the others are names."""
+    settings = {"help_option_names": ["-h", "--help"], "token_normalize_func": normalize_option}
+    app = typer.Typer(add_completion=False, rich_markup_mode="rich", context_settings=settings, no_args_is_help=True)
+    app.callback(help=_ABOUT)(_global_options)
+    for entry in JOBS:
+        function = _load_command(entry.name, words) if entry.name == chosen else _name_only
+        app.command(entry.name, short_help=entry.summary, epilog=_EPILOG)(function)
+    return app
+
+
+def _load_command(name: str, words: Sequence[str]) -> Callable[..., None]:
+    from vitrea.cli.command import build_command
+
+    return build_command(load_job(name), words)
+
+
+def _name_only() -> None:
+    """Stand for a job that is listed but was not asked for."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"vitrea {vitrea.__version__}\n")
+        raise typer.Exit
+
+
+_Version = typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version)
+
+
+def _global_options(version: Annotated[bool, _Version] = False) -> None:
+    """Take the options that stand before the job's name."""
+
+
+def _invoke(words: Sequence[str], chosen: str) -> int:
+    """Run the application without its own handling of errors, so that all errors are told in one way."""
+    command = typer.main.get_command(build_app(words, chosen))
+    try:
+        result = command.main(args=list(words), prog_name="vitrea", standalone_mode=False)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        return _usage_error(error, chosen)
+    if result == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
+    return result if isinstance(result, int) else 0
+
+
+def _usage_error(error: Exception, chosen: str) -> int:
+    """Tell a mistake that typer found in one sentence; typer's other exceptions share only `format_message`."""
+    message = getattr(error, "format_message", None)
+    if message is None:
+        raise error
+    text = str(message()).rstrip()
+    if not text or "\n" in text:  # the help page, shown where no command was given
+        sys.stdout.write(f"{text}\n" if text else "")
+        return EXIT_USAGE
+    program = f"vitrea {chosen}" if chosen in {entry.name for entry in JOBS} else "vitrea"
+    stop = "" if text.endswith((".", "?", ")")) else "."
+    sys.stderr.write(f"{program}: {text}{stop} See {program} --help.\n")
+    return EXIT_USAGE
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,133 @@
+"""How much memory there is, and what a run will need of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_memory(device: torch.device | None = None) -> int:
+    """Return the bytes that can be taken without swapping.
+
+    On the CPU the smaller of what the system has free and what the container (cgroup v2 or v1) still allows; on a
+    CUDA device what its driver reports free plus what torch holds but does not use.
+    """
+    if device is not None and device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+    free = int(psutil.virtual_memory().available)
+    allowed = _cgroup_room(_CGROUP)
+    return free if allowed is None else max(0, min(free, allowed))
+
+
+def total_memory() -> int:
+    """Return the bytes of main memory this process may ever use: the machine's or the container's limit."""
+    total = int(psutil.virtual_memory().total)
+    limit = _cgroup_limit(_CGROUP)
+    return total if limit is None else min(total, limit)
+
+
+def _read_number(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # absent, or the word "max"
+        return None
+
+
+def _cgroup_limit(root: Path) -> int | None:
+    """Return the memory limit of the container in bytes; None without one."""
+    limit = _read_number(root / "memory.max")
+    return limit if limit is not None else _read_number(root / "memory" / "memory.limit_in_bytes")
+
+
+def _cgroup_room(root: Path) -> int | None:
+    """Return what the container still allows: its limit less what it holds, not counting file cache it can drop."""
+    limit = _cgroup_limit(root)
+    if limit is None:
+        return None
+    is_v2 = (root / "memory.current").exists()
+    folder = root if is_v2 else root / "memory"
+    used = _read_number(folder / ("memory.current" if is_v2 else "memory.usage_in_bytes")) or 0
+    return max(0, limit - used + _droppable_cache(folder / "memory.stat"))
+
+
+def _droppable_cache(path: Path) -> int:
+    """Return ``inactive_file`` of a memory.stat file in bytes."""
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    values = dict(line.split()[:2] for line in lines if line.strip())
+    return int(values.get("inactive_file", values.get("total_inactive_file", 0)))
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What each stage of a run will hold.
+
+    Attributes
+    ----------
+    stages : sequence of (str, int)
+        Name of the stage and the bytes it holds at once, everything that stays in memory through it included.
+    available : int
+        Bytes there are.
+    """
+
+    stages: Sequence[tuple[str, int]]
+    available: int
+
+    @property
+    def peak(self) -> int:
+        """Bytes of the largest stage; 0 without stages."""
+        return max((size for _, size in self.stages), default=0)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the largest stage fits."""
+        return self.peak <= self.available
+
+    @property
+    def text(self) -> str:
+        """A small table, one line a stage, and the verdict."""
+        width = max((len(name) for name, _ in self.stages), default=0)
+        lines = [f"{name:<{width}}  {format_bytes(size):>9}" for name, size in self.stages]
+        verdict = "fits in" if self.fits else "does not fit in"
+        return "\n".join([*lines, f"peak {format_bytes(self.peak)} {verdict} {format_bytes(self.available)} available"])
+
+
+def format_bytes(count: float) -> str:
+    """Write a number of bytes in KiB, MiB or GiB."""
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count:.0f} B"
+
+
+def chunk_size(bytes_per_item: float, budget: float, minimum: int = 1, maximum: int = 2**31 - 1) -> int:
+    """Return how many items to hold at once.
+
+    Parameters
+    ----------
+    bytes_per_item : float
+        What one item needs; must be positive.
+    budget : float
+        Bytes to spend on all.
+    minimum, maximum : int
+        Bounds of the answer. The minimum holds even where the budget is smaller: a plan that does not fit is the
+        business of `MemoryPlan`.
+
+    Raises
+    ------
+    ValueError
+        If `bytes_per_item` is not positive or the bounds cross.
+    """
+    if bytes_per_item <= 0 or minimum > maximum:
+        raise ValueError(f"cannot divide {budget} bytes: {bytes_per_item} bytes an item, {minimum} to {maximum} items")
+    return min(maximum, max(minimum, math.floor(budget / bytes_per_item)))

@@ -1,0 +1,96 @@
+"""Which number format makes matrix products fast here."""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+
+import torch
+
+from vitrea.compute.devices import cpu_features
+
+# bfloat16 must be this much faster than float32 before it is worth its lower precision.
+_WORTHWHILE = 1.3
+# 512^3 multiply-adds: large enough to run at the speed of the matrix units, 10 ms where there are none.
+_SIZE = 512
+_BUDGET_SECONDS = 0.06
+
+
+@dataclass(frozen=True)
+class MatrixSpeed:
+    """Measured speed of matrix products in GFLOP/s (a multiply-add counts two)."""
+
+    float32: float
+    bfloat16: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster bfloat16 is."""
+        return self.bfloat16 / self.float32
+
+
+def bfloat16_hardware(device: torch.device) -> bool:
+    """Tell whether a device has matrix or vector units for bfloat16.
+
+    AMX or AVX512-BF16 on x86, BF16 instructions on ARM, CUDA compute capability 8.0 or later. Elsewhere bfloat16 is
+    emulated and slower than float32.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return bool(cpu_features() & {"amx_bf16", "avx512_bf16", "bf16"})
+
+
+def measure_gemm(
+    device: torch.device, dtype: torch.dtype, size: int = _SIZE, seconds: float = _BUDGET_SECONDS
+) -> float:
+    """Measure square matrix products.
+
+    Parameters
+    ----------
+    device : torch.device
+    dtype : torch.dtype
+    size : int
+        Rows and columns of both factors.
+    seconds : float
+        Time to spend, besides one product to warm up.
+
+    Returns
+    -------
+    float
+        GFLOP/s of the fastest product: the others were disturbed.
+    """
+    left = torch.ones(size, size, device=device, dtype=dtype)
+    right = torch.ones(size, size, device=device, dtype=dtype)
+    _timed_product(left, right)
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        best = min(best, _timed_product(left, right))
+    return 2.0 * size**3 / best * 1e-9
+
+
+def _timed_product(left: torch.Tensor, right: torch.Tensor) -> float:
+    start = time.perf_counter()
+    _ = left @ right
+    if left.device.type == "cuda":
+        torch.cuda.synchronize(left.device)
+    return time.perf_counter() - start
+
+
+@functools.lru_cache(maxsize=8)
+def matrix_speed(device: torch.device) -> MatrixSpeed:
+    """Measure both formats once in a process; takes about 0.15 s."""
+    return MatrixSpeed(measure_gemm(device, torch.float32), measure_gemm(device, torch.bfloat16))
+
+
+def matrix_dtype(device: torch.device) -> torch.dtype:
+    """Return the format for large matrix products: bfloat16 where units for it are there and prove faster, or float32.
+
+    Products of bfloat16 factors are summed in float32. On a GPU the hardware is known to be faster and nothing is
+    measured.
+    """
+    if not bfloat16_hardware(device):
+        return torch.float32
+    if device.type == "cuda" or matrix_speed(device).ratio >= _WORTHWHILE:
+        return torch.bfloat16
+    return torch.float32

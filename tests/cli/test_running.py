@@ -1,0 +1,153 @@
+"""How a job ends: exit codes, sentences, logs; and what the list of jobs costs."""
+
+from __future__ import annotations
+
+import errno
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vitrea.jobs import JOBS, load_job
+from vitrea.jobs.base import Context
+from vitrea.records.errors import InputError, JobError
+
+from .conftest import Toy
+
+Call = Callable[..., int]
+
+
+def _raise(error: BaseException) -> Callable[[Context], None]:
+    def action(context: Context) -> None:
+        context.recorder.stage("Reading", 3, "particles")
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "expected"),
+    [
+        (InputError("a.star: no optics block."), 2, "vitrea toy: a.star: no optics block."),
+        (JobError("not ready."), 1, "vitrea toy: not ready."),
+        (KeyboardInterrupt(), 130, "vitrea toy: stopped by Ctrl-C."),
+        (OSError(errno.ENOSPC, "No space left on device", "map.mrc"), 2, "map.mrc: No space left on device."),
+    ],
+)
+def test_a_bad_end_is_one_line_an_exit_code_and_no_log(
+    toy: Toy, vitrea: Call, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, expected: str
+) -> None:
+    toy.action = _raise(error)
+    assert vitrea("toy", "--i", "a.star") == code
+    text = capsys.readouterr().err
+    assert expected in text
+    assert text.count("\n") == 1
+    assert not Path("toy.log").exists()
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(toy: Toy, vitrea: Call) -> None:
+    toy.action = _raise(RuntimeError("shape mismatch"))
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        vitrea("toy", "--i", "a.star")
+
+
+def _iterate(context: Context) -> None:
+    context.recorder.stage("Expectation", 2, "particles")
+    context.recorder.advance(2)
+    context.recorder.event("iteration", iteration=3, resolution_angstrom=20.6, accuracy_rotation_deg=19.5)
+    context.recorder.warn("one particle set aside: 000004@a.mrcs")
+
+
+def test_an_iteration_is_one_greppable_line_on_stdout_and_in_the_log(
+    toy: Toy, vitrea: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.action = _iterate
+    assert vitrea("toy", "--i", "a.star", "--K", "2") == 0
+    line = "iteration=3 resolution_angstrom=20.6 accuracy_rotation_deg=19.5"
+    captured = capsys.readouterr()
+    assert line in captured.out.splitlines()
+    assert captured.err == "Warning: one particle set aside: 000004@a.mrcs\n"
+    log = Path("toy.log").read_text()
+    assert re.search(rf"^{line} elapsed_seconds=\d+\.\d$", log, re.M)
+    assert 'command="vitrea toy --i a.star --K 2"' in log
+    assert "classes=2" in log
+    assert "tau2_fudge" not in log  # unchanged parameters stay out
+    assert 'event=warning message="one particle set aside: 000004@a.mrcs"' in log
+    assert log.splitlines()[-1].startswith("event=finished")
+
+
+def test_the_log_is_continued_and_says_how_a_run_failed(toy: Toy, vitrea: Call) -> None:
+    toy.action = _iterate
+    assert vitrea("toy", "--i", "a.star") == 0
+
+    def stop(context: Context) -> None:
+        _iterate(context)
+        raise KeyboardInterrupt
+
+    toy.action = stop
+    assert vitrea("toy", "--i", "a.star") == 130
+    log = Path("toy.log").read_text()
+    assert log.count("iteration=3") == 2
+    assert "event=failed error=KeyboardInterrupt" in log
+
+
+def test_quiet_shows_warnings_only(toy: Toy, vitrea: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    toy.action = _iterate
+    assert vitrea("toy", "--i", "a.star", "--quiet") == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Warning" in captured.err
+
+
+@pytest.mark.parametrize("words", [["--help"], *([entry.name, "--help"] for entry in JOBS)])
+def test_help_imports_no_heavy_library(words: list[str]) -> None:
+    code = (
+        "import sys; from vitrea.cli.main import main; code = main(sys.argv[1:]);"
+        "heavy = {'torch', 'numba', 'scipy', 'matplotlib', 'skimage', 'gemmi', 'astropy'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_is_instant() -> None:
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "vitrea", "--help"], capture_output=True, check=True, timeout=60)
+        seconds.append(time.perf_counter() - start)
+    # 0.2 s on a quiet machine; the best of three, because tests share the machine with others.
+    assert min(seconds) < 0.4
+
+
+def test_unknown_jobs_are_refused_with_a_suggestion(vitrea: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert vitrea("doctr") == 2
+    assert "Did you mean 'doctor'" in capsys.readouterr().err
+
+
+def test_without_a_job_the_list_is_shown(vitrea: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert vitrea() == 2
+    assert "doctor" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in JOBS])
+def test_each_job_is_listed_as_it_describes_itself(name: str) -> None:
+    job = load_job(name)
+    assert job.name == name
+    assert job.summary == next(entry.summary for entry in JOBS if entry.name == name)
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in JOBS])
+def test_no_option_name_stands_for_two_things(name: str) -> None:
+    from vitrea.cli.options import normalize_option, option_specs
+
+    job = load_job(name)
+    names = [normalize_option(n) for spec in option_specs(job.parameters) for n in spec.names + spec.off_names]
+    names += [normalize_option(option.rstrip("=")) for option in job.ignored_options]
+    names += ["--params", "--print-command", "--quiet", "--help"]
+    assert sorted(names) == sorted(set(names))
+    assert all(spec.help for spec in option_specs(job.parameters))
