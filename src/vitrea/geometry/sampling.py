@@ -1,0 +1,273 @@
+"""Grids of orientations: HEALPix directions in the asymmetric unit times in-plane angles.
+
+Directions are the pixel centres of a nested HEALPix grid (Górski et al. 2005, doi:10.1086/427976); halving its step
+divides every pixel into four and every in-plane interval into two, so that one coarse orientation has eight children
+(adaptive oversampling; Scheres 2012, doi:10.1016/j.jsb.2012.09.006). The grid is turned as a whole by a random part of
+its step in every iteration. Order, choice and turn are RELION's, checked against its tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy_healpix import healpy
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
+
+from vitrea.geometry.euler import directions_to_vectors, euler_to_matrix, matrix_to_euler, wrap_degrees
+from vitrea.geometry.symmetry import canonical_name, symmetry_matrices, wall_distances
+
+# Directions closer than this (chord of the unit sphere) are the same one; HEALPix centres of any usable order are
+# much farther apart.
+_SAME_DIRECTION = 1e-7
+
+
+def angular_step(healpix_order: int, oversampling: int = 0) -> float:
+    """Step in degrees of the grid of a HEALPix order, after `oversampling` halvings: 15 at order 2."""
+    return 360.0 / (6 * 2 ** (healpix_order + oversampling))
+
+
+def perturbation(seed: int, iteration: int, factor: float = 0.5) -> float:
+    """Random part of the step by which an iteration turns and shifts its grids.
+
+    Every iteration moves on by between half of `factor` and all of it, and the sum is wrapped, so that no two
+    successive iterations use nearly the same grid. The value follows from its arguments alone: an interrupted run goes
+    on with the grids it would have had.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the run.
+    iteration : int
+        Number of the iteration, from 0; iteration 0 has no perturbation.
+    factor : float
+        Largest part of the step (RELION's ``rlnSamplingPerturbFactor``); 0 switches the perturbation off.
+
+    Returns
+    -------
+    float
+        Between ``-factor`` and `factor` (``rlnSamplingPerturbInstance``).
+    """
+    if factor <= 0 or iteration <= 0:
+        return 0.0
+    moves = np.random.default_rng([seed, 0x9E3779B9]).uniform(0.5 * factor, factor, size=iteration)
+    return float((moves.sum() + factor) % (2.0 * factor) - factor)
+
+
+@dataclass(frozen=True, eq=False)
+class OrientationGrid:
+    """Coarse orientations of one iteration: every direction with every in-plane angle.
+
+    The orientation number of direction i and in-plane angle j is ``i * len(psi) + j``. Made by `orientation_grid` or,
+    for images that turn in their plane only, by `planar_grid`.
+
+    Attributes
+    ----------
+    healpix_order : int
+        HEALPix order of the directions; -1 for a planar grid.
+    symmetry : str
+        Point group whose asymmetric unit the directions fill.
+    pixels : int64 array, shape [d]
+        Nested HEALPix pixel of each direction.
+    directions : float64 array, shape [d, 2]
+        (rot, tilt) in degrees, before the perturbation.
+    psi : float64 array, shape [p]
+        In-plane angles in degrees, before the perturbation.
+    psi_step : float
+        Step of the in-plane angles in degrees.
+    perturbation : float
+        Part of the step by which the whole grid is turned; see `perturbation`.
+    """
+
+    healpix_order: int
+    symmetry: str
+    pixels: NDArray[np.int64]
+    directions: NDArray[np.float64]
+    psi: NDArray[np.float64]
+    psi_step: float
+    perturbation: float = 0.0
+
+    @property
+    def is_planar(self) -> bool:
+        """Whether only the in-plane angle varies."""
+        return self.healpix_order < 0
+
+    @property
+    def size(self) -> int:
+        """Number of coarse orientations."""
+        return len(self.directions) * len(self.psi)
+
+    @property
+    def step(self) -> float:
+        """Coarse angular step in degrees."""
+        return self.psi_step if self.is_planar else angular_step(self.healpix_order)
+
+    def children(self, oversampling: int = 0) -> int:
+        """Number of oversampled orientations of one coarse orientation."""
+        if oversampling < 0:
+            raise ValueError(f"oversampling must be 0 or more, got {oversampling}")
+        return (2 if self.is_planar else 8) ** oversampling
+
+    def split(self, orientation: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Direction and psi indices [k] of orientation numbers [k]."""
+        direction, psi = np.divmod(np.asarray(orientation, dtype=np.int64), len(self.psi))
+        return direction, psi
+
+    def perturbation_matrix(self) -> NDArray[np.float64]:
+        """Rotation [3, 3] by which the grid is turned: view matrices are multiplied by it from the right.
+
+        A planar grid is not turned in space (its in-plane angles are shifted instead): the identity.
+        """
+        turn = 0.0 if self.is_planar else self.perturbation * self.step
+        return euler_to_matrix([turn, turn, turn])
+
+    def matrices(self, direction_index: ArrayLike, psi_index: ArrayLike, oversampling: int = 0) -> NDArray[np.float64]:
+        """Rotation matrices of coarse orientations or of their children.
+
+        Parameters
+        ----------
+        direction_index, psi_index : int array, shape [k]
+            Coarse orientations.
+        oversampling : int
+            How many times the step is halved.
+
+        Returns
+        -------
+        array, shape [k * children(oversampling), 3, 3]
+            Perturbed orientations; the children of one coarse orientation lie together, psi varying fastest.
+        """
+        direction, psi = np.atleast_1d(direction_index), np.atleast_1d(psi_index)
+        if direction.shape != psi.shape or direction.ndim != 1:
+            raise ValueError(f"indices need one shape [k], got {list(direction.shape)} and {list(psi.shape)}")
+        frames = euler_to_matrix(self._child_directions(direction, oversampling)) @ self.perturbation_matrix()
+        return _turn_in_plane(frames, self._child_psi(psi, oversampling))
+
+    def eulers(self, direction_index: ArrayLike, psi_index: ArrayLike, oversampling: int = 0) -> NDArray[np.float64]:
+        """Euler angles [k * children(oversampling), 3] in degrees of the same orientations as `matrices`."""
+        return matrix_to_euler(self.matrices(direction_index, psi_index, oversampling))
+
+    def _child_directions(self, index: NDArray[np.int64], oversampling: int) -> NDArray[np.float64]:
+        """(rot, tilt, 0) [k, 4**oversampling, 3] of the children of directions; planar grids have one child."""
+        self.children(oversampling)  # refuses a negative order
+        if self.is_planar:
+            return np.zeros((len(index), 1, 3))
+        parts = 4**oversampling
+        if oversampling == 0:
+            angles = self.directions[index][:, None]
+        else:
+            pixels = self.pixels[index][:, None] * parts + np.arange(parts)
+            angles = healpix_directions(self.healpix_order + oversampling, pixels)
+        return np.concatenate([angles, np.zeros((len(index), parts, 1))], axis=-1)
+
+    def _child_psi(self, index: NDArray[np.int64], oversampling: int) -> NDArray[np.float64]:
+        """In-plane angles [k, 2**oversampling] in degrees."""
+        parts = 2**oversampling
+        offsets = (np.arange(parts) + 0.5) / parts - 0.5
+        if self.is_planar:
+            offsets = offsets + self.perturbation
+        return self.psi[index][:, None] + offsets * self.psi_step
+
+
+def _turn_in_plane(frames: NDArray[np.float64], psi: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn every view of frames [k, a, 3, 3] by every psi [k, b] (degrees): [k * a * b, 3, 3]."""
+    cosine = np.cos(np.radians(psi))[:, None, :, None]
+    sine = np.sin(np.radians(psi))[:, None, :, None]
+    first, second, third = (frames[:, :, row, None, :] for row in range(3))
+    out = np.empty((*frames.shape[:2], psi.shape[1], 3, 3))
+    out[..., 0, :] = cosine * first + sine * second
+    out[..., 1, :] = cosine * second - sine * first
+    out[..., 2, :] = third
+    return out.reshape(-1, 3, 3)
+
+
+def healpix_directions(healpix_order: int, pixels: ArrayLike) -> NDArray[np.float64]:
+    """Centres (rot, tilt) [..., 2] in degrees of nested HEALPix pixels [...]; rot in (-180, 180]."""
+    tilt, rot = healpy.pix2ang(2**healpix_order, np.asarray(pixels, dtype=np.int64), nest=True)
+    return np.stack([wrap_degrees(np.degrees(rot)), np.degrees(tilt)], axis=-1)
+
+
+def _unique_pixels(healpix_order: int, symmetry: str) -> NDArray[np.int64]:
+    """Nested pixels of the asymmetric unit; of equivalent ones on its border, the lowest number stays."""
+    pixels = np.arange(12 * 4**healpix_order, dtype=np.int64)
+    vectors = directions_to_vectors(healpix_directions(healpix_order, pixels))
+    inside = wall_distances(vectors, symmetry)
+    pixels, vectors, inside = (values[inside >= -_SAME_DIRECTION] for values in (pixels, vectors, inside))
+    border = np.flatnonzero(inside <= _SAME_DIRECTION)
+    if len(border) == 0:
+        return pixels
+    tree = cKDTree(vectors[border])
+    keep = np.ones(len(pixels), dtype=bool)
+    for operator in symmetry_matrices(symmetry)[1:]:
+        distance, partner = tree.query(vectors[border] @ operator, distance_upper_bound=10 * _SAME_DIRECTION)
+        found = np.isfinite(distance)
+        keep[border[found]] &= border[partner[found]] >= border[found]
+    return pixels[keep]
+
+
+def _psi_angles(psi_step: float) -> tuple[NDArray[np.float64], float]:
+    """In-plane angles 0, step, 2 step ... and the step, shortened until it divides 360 degrees."""
+    if psi_step <= 0:
+        raise ValueError(f"the in-plane step must be positive, got {psi_step}")
+    count = int(np.ceil(360.0 / psi_step - 1e-9))
+    return np.arange(count) * (360.0 / count), 360.0 / count
+
+
+def orientation_grid(
+    healpix_order: int,
+    symmetry: str = "C1",
+    psi_step: float | None = None,
+    perturbation: float = 0.0,
+    tilt_limit: float | None = None,
+) -> OrientationGrid:
+    """Make the grid of coarse orientations of a 3D refinement.
+
+    Parameters
+    ----------
+    healpix_order : int
+        0 (60 degrees), 1 (30), 2 (15), 3 (7.5) ...
+    symmetry : str
+        Point group; directions outside its asymmetric unit are left out (`in_asymmetric_unit`), and of equivalent
+        directions on its border the one with the lowest pixel number stays.
+    psi_step : float, optional
+        In-plane step in degrees, shortened until it divides 360; the step of the directions by default.
+    perturbation : float
+        Part of the step by which the grid is turned; see `perturbation`.
+    tilt_limit : float, optional
+        Degrees from the nearer pole. Positive: side views at least so far from it only; negative: views along the axis,
+        at most so far from it, only (RELION's ``--limit_tilt``).
+
+    Returns
+    -------
+    OrientationGrid
+
+    Raises
+    ------
+    InputError
+        If the point group is not known.
+    """
+    if healpix_order < 0:
+        raise ValueError(f"the HEALPix order must be 0 or more, got {healpix_order}")
+    group = canonical_name(symmetry)
+    pixels = _unique_pixels(healpix_order, group)
+    directions = healpix_directions(healpix_order, pixels)
+    if tilt_limit is not None and abs(tilt_limit) < 90.0:
+        from_pole = np.minimum(directions[:, 1], 180.0 - directions[:, 1])
+        keep = from_pole >= tilt_limit if tilt_limit > 0 else from_pole <= -tilt_limit
+        pixels, directions = pixels[keep], directions[keep]
+    psi, step = _psi_angles(angular_step(healpix_order) if psi_step is None else psi_step)
+    return OrientationGrid(healpix_order, group, pixels, directions, psi, step, perturbation)
+
+
+def planar_grid(psi_step: float, perturbation: float = 0.0) -> OrientationGrid:
+    """Make the grid of in-plane angles of a 2D classification.
+
+    Parameters
+    ----------
+    psi_step : float
+        In-plane step in degrees, shortened until it divides 360.
+    perturbation : float
+        Part of the step that is added to every angle; see `perturbation`.
+    """
+    psi, step = _psi_angles(psi_step)
+    return OrientationGrid(-1, "C1", np.zeros(1, dtype=np.int64), np.zeros((1, 2)), psi, step, perturbation)

@@ -1,0 +1,256 @@
+"""Point groups: their operators in RELION's order, distances modulo symmetry, and asymmetric units.
+
+A view A of a symmetric map equals its views ``A @ R`` for every operator R of the group.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
+
+from vitrea.geometry.euler import angular_distance
+from vitrea.records.errors import InputError
+
+KNOWN_GROUPS = "C1, C2, ... Cn, D1, D2, ... Dn, T, O, I (the same as I2), I1, I2, I3, I4"
+
+_GOLDEN = (1.0 + math.sqrt(5.0)) / 2.0
+_Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class _PointGroup:
+    """Generating axes (fold, direction), in RELION's order, and the corners of an asymmetric unit.
+
+    The corners are those of a spherical triangle, counter-clockwise seen from outside; none for cyclic and dihedral
+    groups, whose unit is a wedge.
+    """
+
+    axes: tuple[tuple[int, _Vector], ...]
+    corners: tuple[_Vector, ...] = ()
+
+
+def _unit(x: float, y: float, z: float) -> _Vector:
+    length = math.sqrt(x * x + y * y + z * z)
+    return (x / length, y / length, z / length)
+
+
+def _icosahedral(two: _Vector, five: _Vector, three: _Vector) -> _PointGroup:
+    """Make the icosahedral group of one adjacent two-, five- and threefold axis.
+
+    The unit is the triangle between two neighbouring fivefold axes, with the twofold axis between them, and the
+    threefold axis.
+    """
+    along = 2.0 * sum(a * b for a, b in zip(two, five, strict=True))
+    other = (along * two[0] - five[0], along * two[1] - five[1], along * two[2] - five[2])
+    return _PointGroup(axes=((2, two), (5, five), (3, three)), corners=(five, three, other))
+
+
+_ICOSAHEDRAL_TURN = math.sqrt(1.0 + _GOLDEN**2)
+_POLYHEDRAL: dict[str, _PointGroup] = {
+    "T": _PointGroup(
+        axes=((3, (0.0, 0.0, 1.0)), (2, _unit(0.0, math.sqrt(2.0), 1.0))),
+        corners=(
+            (0.0, 0.0, 1.0),
+            _unit(math.sqrt(6.0), math.sqrt(2.0), 1.0),
+            _unit(-math.sqrt(6.0), math.sqrt(2.0), 1.0),
+        ),
+    ),
+    "O": _PointGroup(
+        axes=((3, _unit(1.0, 1.0, 1.0)), (4, (0.0, 0.0, 1.0))),
+        corners=((0.0, 0.0, 1.0), _unit(1.0, 1.0, 1.0), _unit(-1.0, 1.0, 1.0)),
+    ),
+    # Settings: I1 has twofold axes on x, y and z as I2 has, turned by 90 degrees; I3 and I4 have a fivefold axis on z
+    # and differ by 180 degrees about z.
+    "I1": _icosahedral((1.0, 0.0, 0.0), _unit(_GOLDEN, 0.0, -1.0), _unit(_GOLDEN**2, 1.0, 0.0)),
+    "I2": _icosahedral((0.0, 0.0, 1.0), _unit(1.0, 0.0, _GOLDEN), _unit(0.0, 1.0, _GOLDEN**2)),
+    "I3": _icosahedral(_unit(-1.0, 0.0, _GOLDEN), (0.0, 0.0, 1.0), _unit(-(_GOLDEN**2), _ICOSAHEDRAL_TURN, _GOLDEN**3)),
+    "I4": _icosahedral(
+        _unit(1.0, 0.0, _GOLDEN), _unit(2.0, 0.0, 1.0), _unit(_GOLDEN**2, _ICOSAHEDRAL_TURN, _GOLDEN**3)
+    ),
+}
+
+
+def canonical_name(name: str) -> str:
+    """Bring the name of a point group to its usual form: ``"c04"`` to ``"C4"``, ``"i"`` to ``"I2"``.
+
+    Raises
+    ------
+    InputError
+        If no group of that name is known. Groups with mirrors (CI, CS, CnV, Dnh ...) are not: a molecule of one hand
+        cannot have them.
+    """
+    text = name.strip().upper()
+    if text == "I":
+        return "I2"
+    if text in _POLYHEDRAL:
+        return text
+    match = re.fullmatch(r"([CD])0*([1-9][0-9]{0,2})", text)
+    if match is None:
+        raise InputError(f"Symmetry '{name}' is not known; give one of {KNOWN_GROUPS}.")
+    return match[1] + match[2]
+
+
+def _generating_axes(name: str) -> tuple[tuple[int, _Vector], ...]:
+    if name in _POLYHEDRAL:
+        return _POLYHEDRAL[name].axes
+    axes: list[tuple[int, _Vector]] = [(int(name[1:]), (0.0, 0.0, 1.0))]
+    if name[0] == "D":
+        axes.append((2, (1.0, 0.0, 0.0)))
+    return tuple(axes)
+
+
+def _next_untried(tried: NDArray[np.bool_]) -> tuple[int, int] | None:
+    """Find the first untried pair, going outwards through square shells: down column n, then back along row n."""
+    for n in range(len(tried)):
+        pairs = [(i, n) for i in range(n + 1)] + [(n, j) for j in range(n - 1, -1, -1)]
+        for pair in pairs:
+            if not tried[pair]:
+                return pair
+    return None
+
+
+def _closure(operators: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    """Multiply operators (without the identity) until nothing new appears, in the order RELION lists them."""
+    found = list(operators)
+    tried = np.zeros((len(found), len(found)), dtype=bool)
+    while (pair := _next_untried(tried)) is not None:
+        tried[pair] = True
+        product = found[pair[0]] @ found[pair[1]]
+        known = np.stack([np.eye(3), *found])
+        if np.abs(known - product).max(axis=(1, 2)).min() > 1e-6:
+            found.append(product)
+            tried = np.pad(tried, ((0, 1), (0, 1)))
+    return found
+
+
+@lru_cache(maxsize=64)
+def _operators(name: str) -> NDArray[np.float64]:
+    axes = _generating_axes(name)
+    # Matrices act on coordinates seen from the turned frame (as A does), hence the minus sign.
+    turns = [
+        Rotation.from_rotvec(-2.0 * np.pi * power / fold * np.array(axis)).as_matrix()
+        for fold, axis in axes
+        for power in range(1, fold)
+    ]
+    # The powers of one axis are closed already; skipping the search keeps a C999 from trying a million products.
+    rest = turns if name[0] == "C" else _closure(turns)
+    operators = np.stack([np.eye(3), *rest])
+    operators.setflags(write=False)
+    return operators
+
+
+def symmetry_matrices(name: str) -> NDArray[np.float64]:
+    """List the operators of a point group.
+
+    Parameters
+    ----------
+    name : str
+        C1, C2 ... Cn, D1 ... Dn, T, O, I (the same as I2), I1, I2, I3, I4; upper or lower case.
+
+    Returns
+    -------
+    array, shape [m, 3, 3], read-only
+        Rotation matrices, the identity first, in the order of RELION's ``--print_symmetry_ops``.
+
+    Raises
+    ------
+    InputError
+        If no group of that name is known; groups with mirrors are not.
+    """
+    return _operators(canonical_name(name))
+
+
+def symmetry_distance(a: ArrayLike, b: ArrayLike, name: str) -> NDArray[np.float64]:
+    """Smallest angle in degrees between rotation `a` and any symmetry-equivalent ``b @ R`` of rotation `b`.
+
+    Parameters
+    ----------
+    a, b : array, shape [..., 3, 3]
+        Rotation matrices; their leading dimensions broadcast.
+    name : str
+        Point group; see `symmetry_matrices`.
+
+    Returns
+    -------
+    array, shape [...]
+        Degrees.
+    """
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    # One operator at a time: for I this needs a sixtieth of the memory of a broadcast.
+    distances: NDArray[np.float64] | None = None
+    for operator in symmetry_matrices(name):
+        candidate = angular_distance(first, second @ operator)
+        distances = candidate if distances is None else np.minimum(distances, candidate)
+    assert distances is not None  # every group holds the identity
+    return distances
+
+
+@lru_cache(maxsize=64)
+def _walls(name: str) -> NDArray[np.float64]:
+    """Inward normals [h, 3] of the planes that bound the asymmetric unit."""
+    if name in _POLYHEDRAL:
+        corners = np.array(_POLYHEDRAL[name].corners)
+        normals = np.cross(corners, np.roll(corners, -1, axis=0))
+        normals *= np.sign(normals @ corners.sum(axis=0))[:, None]
+        return normals / np.linalg.norm(normals, axis=1, keepdims=True)
+    fold = int(name[1:])
+    half = np.pi / fold
+    middle = np.pi / 2 if name[0] == "D" else 0.0  # rot at the middle of the wedge
+    walls = []
+    if fold > 1:
+        walls = [[np.cos(middle + side), np.sin(middle + side), 0.0] for side in (np.pi / 2 - half, half - np.pi / 2)]
+    if name[0] == "D":
+        walls.append([0.0, 0.0, 1.0])
+    return np.array(walls).reshape(-1, 3)
+
+
+def wall_distances(vectors: ArrayLike, name: str) -> NDArray[np.float64]:
+    """How far unit vectors lie inside the nearest wall of the asymmetric unit.
+
+    Parameters
+    ----------
+    vectors : array, shape [..., 3]
+        Unit vectors (x, y, z) of directions of view.
+    name : str
+        Point group; see `symmetry_matrices`.
+
+    Returns
+    -------
+    array, shape [...]
+        Sine of the angle to the nearest wall: positive inside, negative outside; infinite for C1.
+    """
+    directions = np.asarray(vectors, dtype=np.float64)
+    walls = _walls(canonical_name(name))
+    if len(walls) == 0:
+        return np.full(directions.shape[:-1], np.inf)
+    return np.min(directions @ walls.T, axis=-1)
+
+
+def in_asymmetric_unit(vectors: ArrayLike, name: str, tolerance: float = 1e-9) -> NDArray[np.bool_]:
+    """Tell which directions lie in the asymmetric unit or on its border.
+
+    The unit is, for Cn, the wedge of rot within 180/n degrees of 0; for Dn, the part with tilt <= 90 of the wedge
+    within 180/n of rot = 90; for T the triangle of the threefold axis on z and two neighbouring threefold axes; for O
+    that of the fourfold axis on z and two threefold axes; for I that of two neighbouring fivefold axes and a threefold
+    axis. C and D agree with RELION's tables of directions; the others have one view of each orbit, as RELION's have.
+
+    Parameters
+    ----------
+    vectors : array, shape [..., 3]
+        Unit vectors (x, y, z) of directions of view.
+    name : str
+        Point group; see `symmetry_matrices`.
+    tolerance : float
+        How far (sine of the angle) outside a wall still counts as on it.
+
+    Returns
+    -------
+    bool array, shape [...]
+    """
+    return np.asarray(wall_distances(vectors, name) >= -tolerance)
