@@ -7,6 +7,7 @@ by any kind of line break.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,21 @@ from typing import TextIO
 import numpy as np
 
 from vitrea.formats.atomic import atomic_path
-from vitrea.formats.star_values import Column, Value, format_column, format_value, parse_column, parse_value, split_words
+from vitrea.formats.star_values import (
+    Column,
+    Value,
+    format_column,
+    format_value,
+    parse_column,
+    parse_value,
+    split_words,
+)
 from vitrea.records.errors import InputError
 from vitrea.records.table import Table
 
 Block = Table | dict[str, Value]
 
-_CHUNK = 1 << 22  # characters split at a time: bounds the memory that short-lived words take
+_CHUNK = 1 << 18  # characters split at a time: bounds the memory that short-lived words take
 _ROWS_PER_WRITE = 50_000
 _NUMBER_WIDTH = 12  # RELION's
 
@@ -65,7 +74,7 @@ def _read_text(path: Path) -> str:
     if b"\0" in content[: 1 << 16]:
         raise InputError(f"{path} is not a STAR file: it holds binary data")
     try:
-        text = content.decode("utf-8-sig")
+        text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError:
         text = content.decode("latin-1")
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
@@ -156,9 +165,7 @@ class _Reader:
                     part.append(parse_column(label, words, label in as_text))
             # A column that turns to text late in the file is text from its first row: read once more.
             mixed = {
-                label
-                for label, part in zip(labels, parts, strict=True)
-                if {piece.dtype.kind for piece in part} > {"O"}
+                label for label, part in zip(labels, parts, strict=True) if {piece.dtype.kind for piece in part} > {"O"}
             }
             if not mixed:
                 return Table({label: _join(label, part) for label, part in zip(labels, parts, strict=True)})
@@ -174,10 +181,9 @@ class _Reader:
             block = text.find("\ndata_", start, end)
             end = end if block < 0 else block + 1
             chunk = text[start:end]
-            if _needs_care(chunk):
+            rows, used = _plain_rows(chunk), len(chunk)
+            if rows is None:
                 rows, used = _careful_rows(chunk, columns)
-            else:
-                rows, used = list(filter(None, map(str.split, chunk.split("\n")))), len(chunk)
             if set(map(len, rows)) - {columns}:
                 raise self._bad_row(chunk, columns)
             self.position = start + used
@@ -198,15 +204,13 @@ class _Reader:
         raise AssertionError("no bad row")  # pragma: no cover
 
 
-def _needs_care(chunk: str) -> bool:
-    """Tell whether a part of a loop may hold anything but plain rows."""
-    return (
-        '"' in chunk
-        or "'" in chunk
-        or "#" in chunk
-        or chunk.startswith("_")
-        or any(mark in chunk for mark in ("data_", "loop_", "\n_", " _", "\t_", "DATA_", "LOOP_"))
-    )
+def _plain_rows(chunk: str) -> list[list[str]] | None:
+    """Split rows quickly; None where quotes, comments or what looks like the end of the loop need more care."""
+    if '"' in chunk or "'" in chunk or "#" in chunk:
+        return None
+    rows = list(filter(None, map(str.split, chunk.split("\n"))))
+    firsts = " " + " ".join([row[0] for row in rows]).lower()
+    return None if any(mark in firsts for mark in (" _", " data_", " loop_")) else rows
 
 
 def _careful_rows(chunk: str, columns: int) -> tuple[list[list[str]], int]:

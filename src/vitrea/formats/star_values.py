@@ -170,7 +170,7 @@ def _quote(text: str) -> str:
     raise ValueError(f"text with both kinds of quotes before spaces cannot be written: {text!r}")
 
 
-_WORD = re.compile(r'''"((?:[^"]|"(?=\S))*)"(?=\s|$)|'((?:[^']|'(?=\S))*)'(?=\s|$)|(\S+)''')
+_WORD = re.compile(r""""((?:[^"]|"(?=\S))*)"(?=\s|$)|'((?:[^']|'(?=\S))*)'(?=\s|$)|(\S+)""")
 
 
 def split_words(line: str) -> list[str]:
