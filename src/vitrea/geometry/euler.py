@@ -71,7 +71,7 @@ def matrix_to_euler(matrices: ArrayLike) -> NDArray[np.float64]:
         up, np.arctan2(-a[..., 1, 0], a[..., 0, 0]), np.arctan2(a[..., 1, 0], -a[..., 0, 0])
     )  # psi where rot = 0 and tilt = 0 or 180
     psi = np.where(regular, np.arctan2(a[..., 1, 2], -a[..., 0, 2]), turn_about_z)
-    degrees = np.degrees(np.stack([rot, tilt, psi], axis=-1))
+    degrees: NDArray[np.float64] = np.degrees(np.stack([rot, tilt, psi], axis=-1))
     degrees[..., 0] = wrap_degrees(degrees[..., 0])
     degrees[..., 2] = wrap_degrees(degrees[..., 2])
     return degrees
@@ -101,4 +101,5 @@ def angular_distance(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     chord = np.sqrt(np.sum(np.square(first - second), axis=(-2, -1)) / 8.0)  # sin(angle / 2)
     trace = np.sum(first * second, axis=(-2, -1))
     half_cosine = np.sqrt(np.clip((trace + 1.0) / 4.0, 0.0, None))  # cos(angle / 2)
-    return np.degrees(2.0 * np.arctan2(chord, half_cosine))
+    angle: NDArray[np.float64] = np.degrees(2.0 * np.arctan2(chord, half_cosine))
+    return angle

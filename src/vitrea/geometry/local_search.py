@@ -157,7 +157,8 @@ def _tilt_onto(
     cosine = np.sum(source * target, axis=1, keepdims=True)
     once = np.cross(axis, vectors)
     # Opposite directions have no shortest way; the floor only keeps the division finite.
-    return vectors + once + np.cross(axis, once) / np.maximum(1.0 + cosine, 1e-12)
+    turned: NDArray[np.float64] = vectors + once + np.cross(axis, once) / np.maximum(1.0 + cosine, 1e-12)
+    return turned
 
 
 def _near_psi(
@@ -190,4 +191,5 @@ def _normalise_rows(logs: NDArray[np.float64], offsets: NDArray[np.int64]) -> ND
     counts = np.diff(offsets)
     shifted = logs - np.repeat(np.maximum.reduceat(logs, offsets[:-1]), counts)
     sums = np.add.reduceat(np.exp(shifted), offsets[:-1])
-    return shifted - np.repeat(np.log(sums), counts)
+    normalised: NDArray[np.float64] = shifted - np.repeat(np.log(sums), counts)
+    return normalised

@@ -22,10 +22,13 @@ from vitrea.geometry.symmetry import canonical_name, symmetry_matrices, wall_dis
 # much farther apart.
 _SAME_DIRECTION = 1e-7
 
+# From so many directions in the asymmetric unit on, RELION no longer thins out those along its borders.
+_MANY_DIRECTIONS = 4000
+
 
 def angular_step(healpix_order: int, oversampling: int = 0) -> float:
     """Step in degrees of the grid of a HEALPix order, after `oversampling` halvings: 15 at order 2."""
-    return 360.0 / (6 * 2 ** (healpix_order + oversampling))
+    return 60.0 / float(2 ** (healpix_order + oversampling))
 
 
 def perturbation(seed: int, iteration: int, factor: float = 0.5) -> float:
@@ -107,7 +110,7 @@ class OrientationGrid:
         """Number of oversampled orientations of one coarse orientation."""
         if oversampling < 0:
             raise ValueError(f"oversampling must be 0 or more, got {oversampling}")
-        return (2 if self.is_planar else 8) ** oversampling
+        return int((2 if self.is_planar else 8) ** oversampling)
 
     def split(self, orientation: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Direction and psi indices [k] of orientation numbers [k]."""
@@ -137,11 +140,14 @@ class OrientationGrid:
         array, shape [k * children(oversampling), 3, 3]
             Perturbed orientations; the children of one coarse orientation lie together, psi varying fastest.
         """
-        direction, psi = np.atleast_1d(direction_index), np.atleast_1d(psi_index)
+        direction = np.atleast_1d(np.asarray(direction_index, dtype=np.int64))
+        psi = np.atleast_1d(np.asarray(psi_index, dtype=np.int64))
         if direction.shape != psi.shape or direction.ndim != 1:
             raise ValueError(f"indices need one shape [k], got {list(direction.shape)} and {list(psi.shape)}")
-        frames = euler_to_matrix(self._child_directions(direction, oversampling)) @ self.perturbation_matrix()
-        return _turn_in_plane(frames, self._child_psi(psi, oversampling))
+        # Few directions, many in-plane angles: the frame of each direction is made once.
+        used, which = np.unique(direction, return_inverse=True)
+        frames = euler_to_matrix(self._child_directions(used, oversampling)) @ self.perturbation_matrix()
+        return _turn_in_plane(frames[which], self._child_psi(psi, oversampling))
 
     def eulers(self, direction_index: ArrayLike, psi_index: ArrayLike, oversampling: int = 0) -> NDArray[np.float64]:
         """Euler angles [k * children(oversampling), 3] in degrees of the same orientations as `matrices`."""
@@ -166,7 +172,7 @@ class OrientationGrid:
         offsets = (np.arange(parts) + 0.5) / parts - 0.5
         if self.is_planar:
             offsets = offsets + self.perturbation
-        return self.psi[index][:, None] + offsets * self.psi_step
+        return np.asarray(self.psi[index][:, None] + offsets * self.psi_step, dtype=np.float64)
 
 
 def _turn_in_plane(frames: NDArray[np.float64], psi: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -187,22 +193,41 @@ def healpix_directions(healpix_order: int, pixels: ArrayLike) -> NDArray[np.floa
     return np.stack([wrap_degrees(np.degrees(rot)), np.degrees(tilt)], axis=-1)
 
 
+def _largest_pixel_radius(healpix_order: int) -> float:
+    """Largest angle (radians) between the centre of a HEALPix pixel and its corners (Górski et al. 2005)."""
+    sides = 2**healpix_order
+    centre = directions_to_vectors([45.0 / sides, np.degrees(np.arccos(2.0 / 3.0))])
+    corner = directions_to_vectors([0.0, np.degrees(np.arccos(1.0 - (1.0 - 1.0 / sides) ** 2 / 3.0))])
+    return float(np.arccos(centre @ corner))
+
+
 def _unique_pixels(healpix_order: int, symmetry: str) -> NDArray[np.int64]:
-    """Nested pixels of the asymmetric unit; of equivalent ones on its border, the lowest number stays."""
+    """Nested pixels of the asymmetric unit, rising, without those that repeat others across its borders.
+
+    As RELION does, a pixel is left out if it lies within half a pixel radius of an equivalent of an earlier one that
+    is kept. With many directions RELION leaves out nothing; here exact equivalents still go, as they would be
+    counted twice.
+    """
     pixels = np.arange(12 * 4**healpix_order, dtype=np.int64)
     vectors = directions_to_vectors(healpix_directions(healpix_order, pixels))
     inside = wall_distances(vectors, symmetry)
-    pixels, vectors, inside = (values[inside >= -_SAME_DIRECTION] for values in (pixels, vectors, inside))
-    border = np.flatnonzero(inside <= _SAME_DIRECTION)
+    within = inside >= -_SAME_DIRECTION
+    pixels, vectors, inside = pixels[within], vectors[within], inside[within]
+    near = 0.5 * _largest_pixel_radius(healpix_order) if len(pixels) < _MANY_DIRECTIONS else _SAME_DIRECTION
+    border = np.flatnonzero(inside <= np.sin(near) + _SAME_DIRECTION)
     if len(border) == 0:
         return pixels
     tree = cKDTree(vectors[border])
-    keep = np.ones(len(pixels), dtype=bool)
+    chord = 2.0 * np.sin(near / 2.0)
+    repeats: list[tuple[int, int]] = []  # (pixel, earlier pixel with an equivalent near it)
     for operator in symmetry_matrices(symmetry)[1:]:
-        distance, partner = tree.query(vectors[border] @ operator, distance_upper_bound=10 * _SAME_DIRECTION)
-        found = np.isfinite(distance)
-        keep[border[found]] &= border[partner[found]] >= border[found]
-    return pixels[keep]
+        pairs = tree.sparse_distance_matrix(cKDTree(vectors[border] @ operator), chord, output_type="ndarray")
+        pairs = pairs[pairs["j"] < pairs["i"]]
+        repeats.extend(zip(pairs["i"].tolist(), pairs["j"].tolist(), strict=True))
+    kept = np.ones(len(border), dtype=bool)
+    for pixel, earlier in sorted(repeats):  # rising, so that the fate of the earlier one is settled
+        kept[pixel] &= not kept[earlier]
+    return np.delete(pixels, border[~kept])
 
 
 def _psi_angles(psi_step: float) -> tuple[NDArray[np.float64], float]:
@@ -210,7 +235,7 @@ def _psi_angles(psi_step: float) -> tuple[NDArray[np.float64], float]:
     if psi_step <= 0:
         raise ValueError(f"the in-plane step must be positive, got {psi_step}")
     count = int(np.ceil(360.0 / psi_step - 1e-9))
-    return np.arange(count) * (360.0 / count), 360.0 / count
+    return np.arange(count, dtype=np.float64) * (360.0 / count), 360.0 / count
 
 
 def orientation_grid(
@@ -227,8 +252,8 @@ def orientation_grid(
     healpix_order : int
         0 (60 degrees), 1 (30), 2 (15), 3 (7.5) ...
     symmetry : str
-        Point group; directions outside its asymmetric unit are left out (`in_asymmetric_unit`), and of equivalent
-        directions on its border the one with the lowest pixel number stays.
+        Point group; directions outside its asymmetric unit are left out (`in_asymmetric_unit`), and of nearly
+        equivalent directions along its borders the one with the lowest pixel number stays.
     psi_step : float, optional
         In-plane step in degrees, shortened until it divides 360; the step of the directions by default.
     perturbation : float

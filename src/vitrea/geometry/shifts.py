@@ -33,7 +33,8 @@ def shift_grid(shift_range: float, step: float, dimensions: int = 2) -> NDArray[
     reach = math.ceil(shift_range / step)
     points = np.array(list(itertools.product(range(-reach, reach + 1), repeat=dimensions)), dtype=np.float64) * step
     # A hair of tolerance keeps the shifts that lie on the border whatever the rounding of range and step.
-    return points[np.sum(points**2, axis=1) <= shift_range**2 * (1 + 1e-9) + 1e-12]
+    inside: NDArray[np.float64] = points[np.sum(points**2, axis=1) <= shift_range**2 * (1 + 1e-9) + 1e-12]
+    return inside
 
 
 def oversample_shifts(

@@ -25,53 +25,42 @@ _Vector = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class _PointGroup:
-    """Generating axes (fold, direction), in RELION's order, and the corners of an asymmetric unit.
+    """Generating axes (fold, direction) and the corners of an asymmetric unit, both as RELION chose them.
 
-    The corners are those of a spherical triangle, counter-clockwise seen from outside; none for cyclic and dihedral
-    groups, whose unit is a wedge.
+    Lengths are of no account. Cyclic and dihedral groups need no entry: their unit is a wedge.
     """
 
     axes: tuple[tuple[int, _Vector], ...]
-    corners: tuple[_Vector, ...] = ()
+    corners: tuple[_Vector, _Vector, _Vector]
 
 
-def _unit(x: float, y: float, z: float) -> _Vector:
-    length = math.sqrt(x * x + y * y + z * z)
-    return (x / length, y / length, z / length)
-
-
-def _icosahedral(two: _Vector, five: _Vector, three: _Vector) -> _PointGroup:
-    """Make the icosahedral group of one adjacent two-, five- and threefold axis.
-
-    The unit is the triangle between two neighbouring fivefold axes, with the twofold axis between them, and the
-    threefold axis.
-    """
-    along = 2.0 * sum(a * b for a, b in zip(two, five, strict=True))
-    other = (along * two[0] - five[0], along * two[1] - five[1], along * two[2] - five[2])
-    return _PointGroup(axes=((2, two), (5, five), (3, three)), corners=(five, three, other))
-
-
-_ICOSAHEDRAL_TURN = math.sqrt(1.0 + _GOLDEN**2)
+_ROOT_2, _ROOT_6, _EDGE = math.sqrt(2.0), math.sqrt(6.0), math.sqrt(1.0 + _GOLDEN**2)
 _POLYHEDRAL: dict[str, _PointGroup] = {
     "T": _PointGroup(
-        axes=((3, (0.0, 0.0, 1.0)), (2, _unit(0.0, math.sqrt(2.0), 1.0))),
-        corners=(
-            (0.0, 0.0, 1.0),
-            _unit(math.sqrt(6.0), math.sqrt(2.0), 1.0),
-            _unit(-math.sqrt(6.0), math.sqrt(2.0), 1.0),
-        ),
+        axes=((3, (0.0, 0.0, 1.0)), (2, (0.0, _ROOT_2, 1.0))),
+        corners=((0.0, 0.0, 1.0), (0.0, 2.0 * _ROOT_2, -1.0), (-_ROOT_6, _ROOT_2, 1.0)),
     ),
     "O": _PointGroup(
-        axes=((3, _unit(1.0, 1.0, 1.0)), (4, (0.0, 0.0, 1.0))),
-        corners=((0.0, 0.0, 1.0), _unit(1.0, 1.0, 1.0), _unit(-1.0, 1.0, 1.0)),
+        axes=((3, (1.0, 1.0, 1.0)), (4, (0.0, 0.0, 1.0))),
+        corners=((0.0, 0.0, 1.0), (1.0, 1.0, 1.0), (-1.0, 1.0, 1.0)),
     ),
-    # Settings: I1 has twofold axes on x, y and z as I2 has, turned by 90 degrees; I3 and I4 have a fivefold axis on z
-    # and differ by 180 degrees about z.
-    "I1": _icosahedral((1.0, 0.0, 0.0), _unit(_GOLDEN, 0.0, -1.0), _unit(_GOLDEN**2, 1.0, 0.0)),
-    "I2": _icosahedral((0.0, 0.0, 1.0), _unit(1.0, 0.0, _GOLDEN), _unit(0.0, 1.0, _GOLDEN**2)),
-    "I3": _icosahedral(_unit(-1.0, 0.0, _GOLDEN), (0.0, 0.0, 1.0), _unit(-(_GOLDEN**2), _ICOSAHEDRAL_TURN, _GOLDEN**3)),
-    "I4": _icosahedral(
-        _unit(1.0, 0.0, _GOLDEN), _unit(2.0, 0.0, 1.0), _unit(_GOLDEN**2, _ICOSAHEDRAL_TURN, _GOLDEN**3)
+    # Four settings of one group. I1 and I2 have twofold axes on x, y and z; I3 and I4 are I2 turned about y until a
+    # fivefold axis lies on z, in either sense. Corners: two neighbouring fivefold axes and the threefold axis between.
+    "I1": _PointGroup(
+        axes=((2, (1.0, 0.0, 0.0)), (5, (_GOLDEN, 0.0, -1.0)), (3, (_GOLDEN**2, 1.0, 0.0))),
+        corners=((-_GOLDEN, 0.0, 1.0), (-_GOLDEN, 0.0, -1.0), (-(_GOLDEN**2), 1.0, 0.0)),
+    ),
+    "I2": _PointGroup(
+        axes=((2, (0.0, 0.0, 1.0)), (5, (1.0, 0.0, _GOLDEN)), (3, (0.0, 1.0, _GOLDEN**2))),
+        corners=((-1.0, 0.0, _GOLDEN), (1.0, 0.0, _GOLDEN), (0.0, 1.0, _GOLDEN**2)),
+    ),
+    "I3": _PointGroup(
+        axes=((2, (-1.0, 0.0, _GOLDEN)), (5, (0.0, 0.0, 1.0)), (3, (-(_GOLDEN**2), _EDGE, _GOLDEN**3))),
+        corners=((0.0, 0.0, 1.0), (-2.0, 0.0, 1.0), (-(_GOLDEN**2), _EDGE, _GOLDEN**3)),
+    ),
+    "I4": _PointGroup(
+        axes=((2, (1.0, 0.0, _GOLDEN)), (5, (2.0, 0.0, 1.0)), (3, (_GOLDEN**2, _EDGE, _GOLDEN**3))),
+        corners=((-(_GOLDEN**2), -_EDGE, _GOLDEN), (-(_GOLDEN**2), _EDGE, _GOLDEN), (-(_GOLDEN**3) - 1.0, 0.0, 1.0)),
     ),
 }
 
@@ -134,7 +123,7 @@ def _operators(name: str) -> NDArray[np.float64]:
     axes = _generating_axes(name)
     # Matrices act on coordinates seen from the turned frame (as A does), hence the minus sign.
     turns = [
-        Rotation.from_rotvec(-2.0 * np.pi * power / fold * np.array(axis)).as_matrix()
+        Rotation.from_rotvec(-2.0 * np.pi * power / fold * np.array(axis) / np.linalg.norm(axis)).as_matrix()
         for fold, axis in axes
         for power in range(1, fold)
     ]
@@ -196,9 +185,10 @@ def _walls(name: str) -> NDArray[np.float64]:
     """Inward normals [h, 3] of the planes that bound the asymmetric unit."""
     if name in _POLYHEDRAL:
         corners = np.array(_POLYHEDRAL[name].corners)
+        corners /= np.linalg.norm(corners, axis=1, keepdims=True)
         normals = np.cross(corners, np.roll(corners, -1, axis=0))
-        normals *= np.sign(normals @ corners.sum(axis=0))[:, None]
-        return normals / np.linalg.norm(normals, axis=1, keepdims=True)
+        normals *= np.sign(normals @ corners.sum(axis=0))[:, None]  # whichever way round the corners go
+        return np.asarray(normals / np.linalg.norm(normals, axis=1, keepdims=True), dtype=np.float64)
     fold = int(name[1:])
     half = np.pi / fold
     middle = np.pi / 2 if name[0] == "D" else 0.0  # rot at the middle of the wedge
@@ -229,16 +219,15 @@ def wall_distances(vectors: ArrayLike, name: str) -> NDArray[np.float64]:
     walls = _walls(canonical_name(name))
     if len(walls) == 0:
         return np.full(directions.shape[:-1], np.inf)
-    return np.min(directions @ walls.T, axis=-1)
+    return np.asarray(np.min(directions @ walls.T, axis=-1), dtype=np.float64)
 
 
 def in_asymmetric_unit(vectors: ArrayLike, name: str, tolerance: float = 1e-9) -> NDArray[np.bool_]:
     """Tell which directions lie in the asymmetric unit or on its border.
 
-    The unit is, for Cn, the wedge of rot within 180/n degrees of 0; for Dn, the part with tilt <= 90 of the wedge
-    within 180/n of rot = 90; for T the triangle of the threefold axis on z and two neighbouring threefold axes; for O
-    that of the fourfold axis on z and two threefold axes; for I that of two neighbouring fivefold axes and a threefold
-    axis. C and D agree with RELION's tables of directions; the others have one view of each orbit, as RELION's have.
+    The unit is RELION's: for Cn, the wedge of rot within 180/n degrees of 0; for Dn, the part with tilt <= 90 of the
+    wedge within 180/n of rot = 90; for T a triangle of three threefold axes; for O that of the fourfold axis on z and
+    two threefold axes; for I that of two neighbouring fivefold axes and the threefold axis between them.
 
     Parameters
     ----------

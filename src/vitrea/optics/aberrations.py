@@ -107,7 +107,8 @@ def symmetric_phase(frequency_y: Tensor, frequency_x: Tensor, optics: Optics) ->
 def antisymmetric_phase(frequency_y: Tensor, frequency_x: Tensor, optics: Optics) -> Tensor:
     """Phase in radians of beam tilt and the odd Zernike polynomials.
 
-    Beam tilt t gives 2 pi Cs lambda² k² (k . t): axial coma. Where both are given they add up, as in RELION.
+    Beam tilt t gives -2 pi Cs lambda² k² (k . t), axial coma with RELION's sign of ``rlnBeamTiltX/Y`` (the sign by
+    which the coefficients of ``rlnOddZernike`` replace them). Where both are given they add up, as in RELION.
 
     Parameters
     ----------
@@ -125,7 +126,7 @@ def antisymmetric_phase(frequency_y: Tensor, frequency_x: Tensor, optics: Optics
     if optics.beam_tilt_x or optics.beam_tilt_y:
         coma = 2 * math.pi * optics.spherical_aberration * _ANGSTROM_PER_MM * optics.wavelength**2 * 1e-3
         along_tilt = frequency_x * optics.beam_tilt_x + frequency_y * optics.beam_tilt_y
-        phase = phase + coma * (frequency_y.square() + frequency_x.square()) * along_tilt
+        phase = phase - coma * (frequency_y.square() + frequency_x.square()) * along_tilt
     return phase
 
 
