@@ -130,7 +130,7 @@ def write_map(path: str | Path, density: Map) -> None:
     )
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(header)
-        file.write(memoryview(voxels))
+        file.write(voxels.data)
 
 
 def write_stack(path: str | Path, images: NDArray[Any], pixel_size: float, mode: Literal[2, 12] = 2) -> None:
@@ -218,7 +218,7 @@ class StackWriter:
         if self._mode == 12 and np.isinf(stored).any() and not np.isinf(stack).any():
             raise InputError(f"cannot write {self.path}: values beyond 65504 do not fit 16-bit floats; use mode 2")
         self._statistics.add(stored)
-        self._file.write(memoryview(stored))
+        self._file.write(stored.data)
         self.count += len(stack)
 
     def __exit__(

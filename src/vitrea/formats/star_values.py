@@ -93,8 +93,7 @@ def _whole_floats(words: Sequence[str]) -> NDArray[np.int64]:
 
 def _exact_integers(words: Sequence[str]) -> NDArray[np.int64]:
     values = _integers(words)
-    # Only words longer than their number can be padded: compare total lengths before looking at each.
-    if any(word[0] in "+0" and len(word) > 1 or _PADDED.match(word) for word in words):
+    if any((word[0] in "+0 " and len(word) > 1) or _PADDED.match(word) for word in words):
         raise ValueError("padded")
     return values
 
@@ -149,8 +148,8 @@ def _format_floats(values: NDArray[np.float64]) -> list[str]:
         error = np.abs(np.round(values, 6) - values)
         short = (error <= _FLOAT_TOLERANCE * np.abs(values)) & (np.abs(values) < 1e15)
     if short.all():
-        return ["%.6f" % value for value in values.tolist()]
-    return ["%.6f" % value if fits else "%.10g" % value for value, fits in zip(values.tolist(), short, strict=True)]
+        return [f"{value:.6f}" for value in values.tolist()]
+    return [f"{value:.6f}" if fits else f"{value:.10g}" for value, fits in zip(values.tolist(), short, strict=True)]
 
 
 _PLAIN = re.compile(r"""[^\s"'#_;$\[\]]\S*""")

@@ -1,0 +1,80 @@
+"""RELION's names of images: ``000001@folder/stack.mrcs``, and where the stacks lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from vitrea.records.errors import InputError
+
+UNSUPPORTED = {
+    ".spi": "SPIDER", ".stk": "SPIDER", ".vol": "SPIDER", ".img": "IMAGIC", ".hed": "IMAGIC", ".tif": "TIFF",
+    ".tiff": "TIFF", ".eer": "EER",
+}  # fmt: skip
+
+
+def split_image_name(name: str) -> tuple[str, int]:
+    """Split an image's name into the name of its file and its index there, from 0.
+
+    A name without ``@`` is the first image of its file.
+
+    Raises
+    ------
+    InputError
+        If what stands before ``@`` is not a positive number.
+    """
+    number, at, file = name.partition("@")
+    if not at:
+        return name, 0
+    if not number.isascii() or not number.isdigit() or int(number) < 1 or not file:
+        raise InputError(f"rlnImageName {name!r} is not of the form 000001@stack.mrcs, counting from 1")
+    return file, int(number) - 1
+
+
+def join_image_name(file: str, index: int) -> str:
+    """Return the name of the image at an index, from 0, of a file."""
+    return f"{index + 1:06d}@{file}"
+
+
+def search_folders(root: Path | None) -> list[Path]:
+    """Return the folders that relative image names may start from, in the order they are tried.
+
+    These are the STAR file's folder, the current folder (RELION names files from the project folder, where its programs
+    run), and the folders above the STAR file, so that a project is found from elsewhere, too.
+    """
+    folders = [] if root is None else [root]
+    folders.append(Path())
+    if root is not None:
+        folders.extend(root.resolve().parents)
+    return folders
+
+
+def find_file(file: str, root: Path | None) -> Path:
+    """Return the place of a file that an image name gives.
+
+    Parameters
+    ----------
+    file : str
+        The part behind ``@``.
+    root : Path or None
+        Folder of the STAR file.
+
+    Raises
+    ------
+    InputError
+        If there is no such file in any of `search_folders`, or its format is not supported.
+    """
+    path = Path(file)
+    if path.suffix.lower() in UNSUPPORTED:
+        kind = UNSUPPORTED[path.suffix.lower()]
+        raise InputError(f"{file}: particle images in {kind} format are not read; convert the stack to MRC")
+    for folder in [Path()] if path.is_absolute() else search_folders(root):
+        if (folder / path).is_file():
+            return folder / path
+    tried = "" if path.is_absolute() else f" (looked in {_places(root)})"
+    raise InputError(f"the image stack {file} does not exist{tried}; check rlnImageName or run from the project folder")
+
+
+def _places(root: Path | None) -> str:
+    places: Iterable[Path] = [Path.cwd()] if root is None else dict.fromkeys([root.resolve(), Path.cwd()])
+    return ", ".join(map(str, places))
