@@ -146,7 +146,9 @@ def relink_images(particles: Particles, folder: str | Path) -> Particles:
     for name in particles.table[IMAGE_NAME]:
         file, index = split_image_name(name)
         if file not in new_names:
-            place = Path(os.path.abspath(find_file(file, particles.image_root)))  # links are kept as they are
+            place = Path(
+                os.path.normpath(find_file(file, particles.image_root).absolute())
+            )  # links are kept as they are
             new_names[file] = str(place.relative_to(here)) if place.is_relative_to(here) else str(place)
         names.append(join_image_name(new_names[file], index) if "@" in name else new_names[file])
     return replace(particles.with_columns({IMAGE_NAME: text_column(names)}), image_root=Path(folder))
@@ -214,8 +216,8 @@ def _with_group_column(table: Table, optics: Table, path: Path) -> Table:
     if len(dangling):
         known = ", ".join(str(number) for number in defined)
         raise InputError(
-            f"{path}: particle {dangling[0] + 1} belongs to {GROUP} {table[GROUP][dangling[0]]}, which data_optics does "
-            f"not define (it defines {known})"
+            f"{path}: particle {dangling[0] + 1} belongs to {GROUP} {table[GROUP][dangling[0]]}, which data_optics "
+            f"does not define (it defines {known})"
         )
     return table
 

@@ -1,0 +1,64 @@
+"""Atomic models from PDB and mmCIF files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gemmi
+import numpy as np
+
+from vitrea.formats.mrc_header import cannot_read
+from vitrea.records.atomic_model import AtomicModel
+from vitrea.records.errors import InputError
+
+
+def read_atoms(path: str | Path, assembly: str | None = None) -> AtomicModel:
+    """Read the first model of a PDB or mmCIF file (gzipped or not); waters are kept, as deposited.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    assembly : str, optional
+        Name of a biological assembly ("1") to build with the operators of the file. By default the atoms as deposited.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, cannot be read, holds no atoms, or does not have that assembly.
+    """
+    path = Path(path)
+    try:
+        structure = gemmi.read_structure(str(path), format=gemmi.CoorFormat.Detect)
+    except OSError as error:
+        known = FileNotFoundError(str(path)) if not path.exists() else error
+        raise cannot_read(path, known) from error
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"{path} is not a readable PDB or mmCIF file: {error}") from error
+    if not len(structure) or not structure[0].count_atom_sites():
+        raise InputError(f"{path} holds no atoms")
+    model = structure[0] if assembly is None else _assemble(structure, assembly, path)
+    return _to_record(model)
+
+
+def _assemble(structure: Any, assembly: str, path: Path) -> Any:
+    found = {str(one.name): one for one in structure.assemblies}
+    if assembly not in found:
+        known = ", ".join(found) or "none"
+        raise InputError(f"{path} has no biological assembly {assembly!r} (it has: {known})")
+    # mmCIF assemblies name subchains, which a PDB file does not have until they are worked out.
+    structure.setup_entities()
+    return gemmi.make_assembly(found[assembly], structure[0], gemmi.HowToNameCopiedChain.AddNumber)
+
+
+def _to_record(model: Any) -> AtomicModel:
+    atoms = [site.atom for site in model.all()]
+    positions = np.array([atom.pos.tolist() for atom in atoms], dtype=np.float64).reshape(-1, 3)
+    return AtomicModel(
+        elements=np.array([atom.element.name for atom in atoms], dtype=object),
+        positions=positions,
+        b_factors=np.array([atom.b_iso for atom in atoms], dtype=np.float64),
+        occupancies=np.array([atom.occ for atom in atoms], dtype=np.float64),
+        chains=len(model),
+    )
