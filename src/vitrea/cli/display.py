@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from vitrea.cli.joblog import event_line
+from vitrea.cli.joblog import display_line, event_line
 
 # Figures of the last iteration shown beside the bar: key, and how to write the value.
 _HEADLINE = (
@@ -70,7 +70,7 @@ class RichRecorder:
         if name == "iteration":
             self._headline.update(values)
             self._progress.update(self._task, headline=self._headline_text())
-        self._console.print(event_line(name, values), markup=False, highlight=False, soft_wrap=True)
+        self._console.print(display_line(name, values), markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
         """Show a warning above the bar."""
@@ -114,7 +114,7 @@ class PlainRecorder:
 
     def event(self, name: str, **values: object) -> None:
         """Write the figures as one line to stdout."""
-        self._print(event_line(name, values))
+        self._print(display_line(name, values))
 
     def warn(self, message: str) -> None:
         """Write a warning to stderr."""

@@ -27,6 +27,11 @@ def event_line(name: str, values: dict[str, object]) -> str:
     return " ".join(words)
 
 
+def display_line(name: str, values: dict[str, object]) -> str:
+    """Write an event for a reader: a `text` event is its text, any other is its line."""
+    return str(values["text"]) if name == "text" else event_line(name, values)
+
+
 def _format(value: object) -> str | None:
     """Write one value without blanks or in quotes; None where it is too long for a line."""
     if hasattr(value, "tolist"):  # numpy scalars and arrays, torch tensors

@@ -17,7 +17,10 @@ class Recorder(Protocol):
         """Report units of work done in the present stage."""
 
     def event(self, name: str, **values: object) -> None:
-        """Report figures: ``event("iteration", iteration=3, resolution=12.5)``."""
+        """Report figures: ``event("iteration", iteration=3, resolution=12.5)``.
+
+        The event ``text`` is a line to read: ``event("text", text="...")``.
+        """
 
     def warn(self, message: str) -> None:
         """Report something the user should know that does not stop the job."""
