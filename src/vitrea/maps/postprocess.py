@@ -1,0 +1,86 @@
+"""From two half maps to the map one looks at: resolution, sharpening, masking, as ``relion_postprocess``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrea.maps.half_maps import HalfMapFsc, half_map_fsc
+from vitrea.maps.sharpening import GuinierPlot, SharpeningSettings, sharpen
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Postprocessed:
+    """What post-processing yields.
+
+    Attributes
+    ----------
+    density : ndarray of float32, shape [n, n, n]
+        The sharpened map.
+    masked : ndarray of float32, shape [n, n, n], or None
+        The same, multiplied with the mask; None without one.
+    fsc : HalfMapFsc
+    guinier : GuinierPlot
+    bfactor : float
+        Å², as applied.
+    mask_set_aside : bool
+        Whether the mask was not used because the unmasked curve reached further than the corrected one.
+    """
+
+    density: NDArray[np.float32]
+    masked: NDArray[np.float32] | None
+    fsc: HalfMapFsc
+    guinier: GuinierPlot
+    bfactor: float
+    mask_set_aside: bool = False
+
+
+def postprocess(
+    half1: Floats,
+    half2: Floats,
+    voxel_size: float,
+    mask: Floats | None = None,
+    settings: SharpeningSettings | None = None,
+    *,
+    randomise_below: float = 0.8,
+    force_mask: bool = False,
+    seed: int = 0,
+) -> Postprocessed:
+    """Measure the resolution of two half maps and sharpen their average.
+
+    Parameters
+    ----------
+    half1, half2 : ndarray, shape [n, n, n]
+        Unfiltered half maps of independent refinements.
+    voxel_size : float
+        Å.
+    mask : ndarray, shape [n, n, n], optional
+        Soft solvent mask, 0 to 1.
+    settings : SharpeningSettings, optional
+        Without them: FSC weighting and no B-factor.
+    randomise_below : float
+        Unmasked FSC below which phases are randomised to measure the mask's own correlation.
+    force_mask : bool
+        Use the mask even where it makes the resolution worse.
+    seed : int
+        Of the random phases.
+
+    Returns
+    -------
+    Postprocessed
+    """
+    settings = settings or SharpeningSettings()
+    fsc = half_map_fsc(half1, half2, voxel_size, mask, randomise_below, seed)
+    set_aside = mask is not None and not force_mask and fsc.unmasked_shell > fsc.final_shell
+    if set_aside:
+        fsc = fsc.without_mask()
+    density, bfactor, guinier = sharpen((half1 + half2) / 2, voxel_size, fsc.corrected, fsc.final_shell, settings)
+    masked = None
+    if mask is not None and not set_aside:
+        masked = (density * mask).astype(np.float32)
+    return Postprocessed(density, masked, fsc, guinier, bfactor, set_aside)
