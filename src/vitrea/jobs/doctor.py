@@ -309,10 +309,10 @@ def check_files(device: torch.device) -> tuple[bool, str]:
 
 
 def _write_json(path: Path, findings: dict[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps(findings, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--json: cannot write {path}: {error.strerror}.") from None
+    from vitrea.formats.atomic import atomic_path
+
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(findings, indent=2) + "\n", encoding="utf-8")
 
 
 JOB = Job("doctor", "Check this machine: versions, devices, speed, memory, a self-test.", DoctorParameters, run)

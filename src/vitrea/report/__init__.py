@@ -1,0 +1,1 @@
+"""Pictures of results, and one-page HTML reports made of them."""

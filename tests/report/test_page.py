@@ -1,0 +1,50 @@
+"""Pages stand by themselves."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import image as images
+
+from vitrea.records.errors import InputError
+from vitrea.report.figures import histogram
+from vitrea.report.page import Section, html_page, write_page
+
+_SECTION = Section(
+    "Resolution <final>",
+    "First paragraph & more.\n\nSecond paragraph.",
+    facts={"resolution": "8.4 Å"},
+    figures=[(histogram([1.0, 2.0], "Å"), 'A "caption".')],
+    code="vitrea refine3d --i a.star",
+)
+
+
+def test_a_page_needs_nothing_but_itself_and_its_pictures_are_images() -> None:
+    page = html_page("A <title>", "All is well.", [_SECTION])
+    assert not re.search(r"https?://|<script|<link", page)
+    (data,) = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    pixels = images.imread(io.BytesIO(base64.b64decode(data)), format="png")
+    assert min(pixels.shape[:2]) > 100
+    assert np.ptp(pixels[..., :3]) > 0.5
+
+
+def test_text_is_escaped_and_divided_into_paragraphs() -> None:
+    page = html_page("A <title>", "All is well.", [_SECTION])
+    assert "<h1>A &lt;title&gt;</h1>" in page
+    assert "<h2>Resolution &lt;final&gt;</h2>" in page
+    assert "<p>First paragraph &amp; more.</p>\n<p>Second paragraph.</p>" in page
+    assert "<tr><td>resolution</td><td>8.4 Å</td></tr>" in page
+    assert 'alt="A &quot;caption&quot;."' in page
+    assert "<pre>vitrea refine3d --i a.star</pre>" in page
+
+
+def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    write_page(tmp_path / "report.html", "T", "L", [_SECTION])
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == html_page("T", "L", [_SECTION])
+    with pytest.raises(InputError, match="nowhere"):
+        write_page(tmp_path / "nowhere" / "report.html", "T", "L", [])
