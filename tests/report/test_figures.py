@@ -49,7 +49,7 @@ def test_fsc_curves_stand_at_their_frequency() -> None:
     assert frequency[16] == pytest.approx(16 / (64 * 3.0))
     np.testing.assert_array_equal(values, curve)
     assert axis.get_xlim()[1] == pytest.approx(1 / 6.0)
-    assert "12 Å" in [text.get_text() for text in axis.texts]
+    assert "12 Å" in [text.get_text().strip() for text in axis.texts]
     assert [tick.get_text() for tick in axis.get_xticklabels()][-1] == "6"
 
 

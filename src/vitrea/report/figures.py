@@ -115,10 +115,10 @@ def fsc_curves(
         axis.plot(np.arange(len(fsc)) / (size * voxel_size), fsc, label=name, color=colour, linewidth=1.8)
     for threshold in thresholds:
         axis.axhline(threshold, color="black", linewidth=0.8, linestyle=":")
-        axis.text(0.0, threshold + 0.015, f"{threshold:g}", fontsize=8)
+        axis.text(0.0, threshold + 0.015, f" {threshold:g}", fontsize=8)
     if resolution is not None and np.isfinite(resolution):
         axis.axvline(1.0 / resolution, color="black", linewidth=0.8, linestyle="--")
-        axis.text(1.0 / resolution, 1.03, f"{resolution:.3g} Å", ha="center", fontsize=8)
+        axis.text(1.0 / resolution, 1.03, f" {resolution:.3g} Å", ha="left", fontsize=8)
     axis.axhline(0.0, color="black", linewidth=0.8)
     axis.set_ylim(-0.15, 1.1)
     axis.set_xlim(0.0, 0.5 / voxel_size)
@@ -183,7 +183,8 @@ def angular_distribution(eulers: ArrayLike, bins: int = 36) -> Figure:
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     axis = figure.add_subplot(projection="mollweide")
     mesh = axis.pcolormesh(edges_longitude, np.arcsin(edges_height), counts, cmap="viridis", rasterized=True)
-    axis.set_xticks(np.radians([-120, -60, 0, 60, 120]), ["-120°", "-60°", "0°", "60°", "120°"], fontsize=7)
+    labels = ["-120°", "-60°", "rot 0°", "60°", "120°"]
+    axis.set_xticks(np.radians([-120, -60, 0, 60, 120]), labels, fontsize=7, color="white")
     axis.set_yticks(np.radians([-60, -30, 0, 30, 60]), ["tilt 150°", "120°", "90°", "60°", "30°"], fontsize=7)
     axis.grid(alpha=0.25)
     figure.colorbar(mesh, ax=axis, shrink=0.75, label="particles")
