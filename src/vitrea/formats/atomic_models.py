@@ -8,7 +8,7 @@ from typing import Any
 import gemmi
 import numpy as np
 
-from vitrea.formats.mrc_header import cannot_read
+from vitrea.formats.mrc_header import reading
 from vitrea.records.atomic_model import AtomicModel
 from vitrea.records.errors import InputError
 
@@ -30,10 +30,9 @@ def read_atoms(path: str | Path, assembly: str | None = None) -> AtomicModel:
     """
     path = Path(path)
     try:
-        structure = gemmi.read_structure(str(path), format=gemmi.CoorFormat.Detect)
-    except OSError as error:
-        known = FileNotFoundError(str(path)) if not path.exists() else error
-        raise cannot_read(path, known) from error
+        with reading(path):
+            path.open("rb").close()  # gemmi's words for a file that is not there are its own
+            structure = gemmi.read_structure(str(path), format=gemmi.CoorFormat.Detect)
     except (RuntimeError, ValueError) as error:
         raise InputError(f"{path} is not a readable PDB or mmCIF file: {error}") from error
     if not len(structure) or not structure[0].count_atom_sites():

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class ParticleImages:
     def __init__(self, particles: Particles) -> None:
         self.source = particles.source
         self._names: NDArray[Any] = _names(particles)
-        self._used_groups = [particles.optics[i] for i in np.unique(particles.optics_index)]
+        self._used_groups = [particles.optics[int(i)] for i in np.unique(particles.optics_index)]
         self.box_size = self._common_box()
         self.pixel_size = self._common_pixel_size()
         files, self._file, self._index = _split_names(self._names)
@@ -257,4 +258,4 @@ def _runs(values: NDArray[Any]) -> Iterator[slice]:
     """Yield slices over which sorted values are the same."""
     if len(values):
         edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
-        yield from (slice(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True))
+        yield from (slice(start, stop) for start, stop in pairwise(edges))

@@ -21,11 +21,11 @@ from vitrea.formats.mrc_header import (
     MrcHeader,
     Statistics,
     build_header,
-    cannot_read,
     check_length,
     compression,
     open_bytes,
     read_header,
+    reading,
 )
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
@@ -98,13 +98,12 @@ def open_stack(path: str | Path) -> NDArray[Any]:
 
 def _data(path: Path, header: MrcHeader) -> NDArray[Any]:
     """Return the values as stored, shape [sections, rows, columns]."""
-    try:
+    with reading(path):
         if compression(path) is None:
             return np.memmap(path, dtype=header.dtype, mode="r", offset=header.data_offset, shape=header.shape)
         with open_bytes(path) as file:
             content = file.read(header.data_offset + header.data_bytes)
-    except (OSError, EOFError) as error:
-        raise cannot_read(path, error if isinstance(error, OSError) else OSError(0, str(error))) from error
+            file.read(1)  # the checksum is looked at where the data end
     check_length(path, header, len(content))
     return np.frombuffer(content, dtype=header.dtype, offset=header.data_offset).reshape(header.shape)
 

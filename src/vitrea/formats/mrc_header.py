@@ -8,6 +8,9 @@ from __future__ import annotations
 import bz2
 import gzip
 import math
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -75,6 +78,19 @@ class MrcHeader:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what the system or a decompressor raises on reading a file into an InputError that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; check its name and the folder it is looked for in") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except (EOFError, zlib.error) as error:
+        raise InputError(f"cannot read {path}, its compressed data are damaged: {error}") from error
+
+
 def compression(path: Path) -> str | None:
     """Return "gzip", "bzip2" or None, judged by the first bytes of a file.
 
@@ -83,18 +99,8 @@ def compression(path: Path) -> str | None:
     InputError
         If the file is missing or unreadable.
     """
-    try:
-        with path.open("rb") as file:
-            return _COMPRESSED.get(file.read(2))
-    except OSError as error:
-        raise cannot_read(path, error) from error
-
-
-def cannot_read(path: Path, error: OSError) -> InputError:
-    """Return the error to raise where the system cannot read a file."""
-    if isinstance(error, FileNotFoundError):
-        return InputError(f"{path} does not exist; check its name and the folder it is looked for in")
-    return InputError(f"cannot read {path}: {error.strerror or error}")
+    with reading(path), path.open("rb") as file:
+        return _COMPRESSED.get(file.read(2))
 
 
 def open_bytes(path: Path) -> BinaryIO:
@@ -117,12 +123,9 @@ def read_header(path: str | Path) -> MrcHeader:
         a mode that is not supported.
     """
     path = Path(path)
-    try:
-        with open_bytes(path) as file:
-            raw = file.read(HEADER_BYTES)
+    with reading(path), open_bytes(path) as file:
+        raw = file.read(HEADER_BYTES)
         actual = path.stat().st_size
-    except (OSError, EOFError) as error:
-        raise cannot_read(path, error if isinstance(error, OSError) else OSError(0, str(error))) from error
     if len(raw) < HEADER_BYTES:
         raise InputError(f"{path} is truncated: an MRC header has {HEADER_BYTES} bytes, the file {len(raw)}")
     header = parse_header(raw, path)
