@@ -10,7 +10,6 @@ from vitrea.report.figures import (
     angular_distribution,
     convergence_curves,
     fsc_curves,
-    guinier_plot,
     histogram,
     image_gallery,
     map_projections,
@@ -79,13 +78,6 @@ def test_a_view_from_above_lands_at_the_pole() -> None:
     )
     row, _ = np.unravel_index(int(np.argmax(mesh.get_array())), mesh.get_array().shape)
     assert row == mesh.get_array().shape[0] - 1
-
-
-def test_the_guinier_fit_tells_its_bfactor() -> None:
-    x = np.linspace(0.001, 0.02, 20)
-    (axis,) = guinier_plot(x, {"masked": 3 - 100 * x}, fit=(-100.0, 3.0, 0.005, 0.02)).axes
-    assert "B = -400 Å²" in [text.get_text() for text in axis.get_legend().get_texts()]
-    np.testing.assert_allclose(axis.lines[1].get_ydata(), [2.5, 1.0])
 
 
 def test_series_and_histograms_hold_their_values() -> None:

@@ -136,34 +136,6 @@ def _resolution_ticks(axis: Axes, voxel_size: float) -> None:
     axis.set_xlabel("resolution (Å)")
 
 
-def guinier_plot(
-    inverse_square: ArrayLike, curves: Mapping[str, ArrayLike], fit: tuple[float, float, float, float] | None = None
-) -> Figure:
-    """Draw logarithms of structure-factor amplitudes against 1/d².
-
-    Parameters
-    ----------
-    inverse_square : array, shape [shells]
-        1/d² in 1/Å².
-    curves : mapping of str to array, shape [shells]
-        Natural logarithm of the amplitudes, by name; NaN where there is none.
-    fit : (slope, intercept, from, to), optional
-        A straight line between two values of 1/d².
-    """
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
-    axis = figure.subplots()
-    for (name, values), colour in zip(curves.items(), _cycle(len(curves)), strict=True):
-        axis.plot(np.asarray(inverse_square), np.asarray(values), label=name, color=colour, linewidth=1.5)
-    if fit is not None:
-        slope, intercept, start, stop = fit
-        line = np.array([start, stop])
-        axis.plot(line, intercept + slope * line, "k--", linewidth=1.2, label=f"B = {4 * slope:.0f} Å²")
-    axis.set_xlabel("1/d² (1/Å²)")
-    axis.set_ylabel("ln amplitude")
-    axis.legend(frameon=False, fontsize=9)
-    return figure
-
-
 def angular_distribution(eulers: ArrayLike, bins: int = 36) -> Figure:
     """Draw how many particles were seen from each direction, on an equal-area map of the sphere.
 
