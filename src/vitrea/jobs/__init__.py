@@ -22,7 +22,12 @@ class JobEntry:
 
 
 # In the order in which they are used. A test holds each summary against the job's own.
-JOBS: tuple[JobEntry, ...] = (JobEntry("doctor", "Check this machine: versions, devices, speed, memory, a self-test."),)
+JOBS: tuple[JobEntry, ...] = (
+    JobEntry("doctor", "Check this machine: versions, devices, speed, memory, a self-test."),
+    JobEntry("mask", "Make a soft solvent mask from a map, or a sphere."),
+    JobEntry("postprocess", "Measure the resolution of two half maps and sharpen their sum."),
+    JobEntry("compare", "Compare two maps (placement, FSC) or the poses of two particle sets."),
+)
 
 
 def load_job(name: str) -> Job:
