@@ -15,52 +15,35 @@ from vitrea.geometry.symmetry import symmetry_matrices
 
 @dataclass(frozen=True, eq=False)
 class LocalCandidates:
-    """Orientations near the prior orientation of each particle, in compressed rows.
-
-    The candidates of particle i are the entries ``offsets[i]:offsets[i + 1]`` of the direction arrays; each of these
-    directions is combined with the in-plane angles ``(psi_start + 0, 1 ... psi_count - 1) modulo len(grid.psi)``.
+    """Coarse orientations near the prior orientation of each particle, in compressed rows.
 
     Attributes
     ----------
     offsets : int64 array, shape [m + 1]
-        First entry of each particle.
-    direction : int64 array, shape [k]
-        Index of the direction in the grid.
-    direction_log_prior : float64 array, shape [k]
-        Log of the direction's prior probability; the probabilities of one particle add up to 1.
-    psi_start, psi_count : int64 array, shape [k]
-        First in-plane angle and their number.
-    psi_log_prior : float64 array, shape [sum of psi_count]
-        Log prior of the in-plane angles, entry after entry; they add up to 1 (in probability) in every entry.
-    psi_total : int
-        Number of in-plane angles of the grid.
+        The candidates of particle i are the entries ``offsets[i]:offsets[i + 1]``; every particle has at least one.
+    orientation : int64 array, shape [total]
+        Orientation numbers, as `OrientationGrid.split` reads them; each at most once in a particle's row, not sorted.
+    log_prior : float64 array, shape [total]
+        Log of the prior probability; the probabilities of one particle add up to 1.
     """
 
     offsets: NDArray[np.int64]
-    direction: NDArray[np.int64]
-    direction_log_prior: NDArray[np.float64]
-    psi_start: NDArray[np.int64]
-    psi_count: NDArray[np.int64]
-    psi_log_prior: NDArray[np.float64]
-    psi_total: int
+    orientation: NDArray[np.int64]
+    log_prior: NDArray[np.float64]
 
     def orientations(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Write out every pair of direction and in-plane angle.
+        """All three arrays, to unpack."""
+        return self.offsets, self.orientation, self.log_prior
 
-        Returns
-        -------
-        offsets : int64 array, shape [m + 1]
-            First orientation of each particle.
-        orientation : int64 array, shape [total]
-            Orientation number, ``direction * len(grid.psi) + psi``.
-        log_prior : float64 array, shape [total]
-            Log of the prior probability; the probabilities of one particle add up to 1.
-        """
-        ends = np.concatenate([[0], np.cumsum(self.psi_count)])
-        entry = np.repeat(np.arange(len(self.direction)), self.psi_count)
-        psi = (self.psi_start[entry] + np.arange(ends[-1]) - ends[entry]) % self.psi_total
-        orientation = self.direction[entry] * self.psi_total + psi
-        return ends[self.offsets], orientation, self.direction_log_prior[entry] + self.psi_log_prior
+
+@dataclass(frozen=True, eq=False)
+class _Approaches:
+    """Ways in which an equivalent of a particle's prior comes near a direction: arrays [k], sorted by particle."""
+
+    particle: NDArray[np.int64]
+    direction: NDArray[np.int64]
+    operator: NDArray[np.int64]
+    chord: NDArray[np.float64]
 
 
 def local_candidates(
@@ -72,12 +55,14 @@ def local_candidates(
 ) -> LocalCandidates:
     """Find the orientations of the grid near the prior orientation of each particle.
 
-    A direction is a candidate if it lies within `cutoff` sigmas of the prior direction or of an equivalent one;
-    an in-plane angle, if it lies within `cutoff` sigmas of the prior's. Its prior is a Gaussian of the distance. Where
-    nothing lies within, the nearest is taken. In-plane angles are compared after the equivalent prior view has been
-    tilted, by the shortest way, onto the direction in question: near the poles and across the borders of the asymmetric
-    unit, where rot and psi of neighbouring views differ widely, this still finds the near ones (RELION compares
-    the bare psi angles). Distances are those of the grid as it is turned by its perturbation.
+    An orientation is a candidate if its direction lies within `cutoff` sigmas of the prior direction, or of one
+    equivalent by symmetry, and its in-plane angle within `cutoff` sigmas of the prior's. Its prior is the product of a
+    Gaussian of either distance. Where nothing lies within, the nearest is taken.
+
+    In-plane angles are compared after the equivalent prior view has been tilted, by the shortest way, onto the direction
+    in question. Near the poles, near symmetry axes and across the borders of the asymmetric unit, where rot and psi of
+    neighbouring views differ widely, this still finds all the near ones and only these; RELION compares the bare psi
+    angles. Distances are those of the grid as it is turned by its perturbation.
 
     Parameters
     ----------
@@ -97,91 +82,100 @@ def local_candidates(
     if sigma_rot_tilt <= 0 or sigma_psi <= 0 or cutoff <= 0:
         raise ValueError(f"sigmas and cutoff must be positive, got {sigma_rot_tilt}, {sigma_psi} and {cutoff}")
     views = euler_to_matrix(np.asarray(prior_eulers, dtype=np.float64).reshape(-1, 3))
-    views = views @ grid.perturbation_matrix().T  # turn the prior back instead of the grid forth
-    operators = symmetry_matrices(grid.symmetry)
-    particle, direction, operator, distance = _near_directions(grid, views[:, 2] @ operators, cutoff * sigma_rot_tilt)
+    # Equivalents of the priors, turned back by the perturbation instead of turning the grid forth.
+    operators = symmetry_matrices(grid.symmetry) @ grid.perturbation_matrix().T
+    near = _approaches(grid, views[:, 2] @ operators, cutoff * sigma_rot_tilt)
+    equivalents = (views[:, None] @ operators)[near.particle, near.operator]
+    centre = _psi_after_tilting(equivalents, grid, near.direction)
+    angle = np.degrees(2.0 * np.arcsin(np.minimum(near.chord / 2.0, 1.0)))
+    entry, psi, psi_difference = _near_psi(grid, centre, sigma_psi, cutoff)
+    orientation = near.direction[entry] * len(grid.psi) + psi
+    log_prior = -0.5 * (np.square(angle[entry] / sigma_rot_tilt) + np.square(psi_difference / sigma_psi))
+    particle = near.particle[entry]
+    once = _best_of_repeats(near, entry, orientation, log_prior)
+    particle, orientation, log_prior = particle[once], orientation[once], log_prior[once]
     offsets = np.searchsorted(particle, np.arange(len(views) + 1))
-
-    frames = euler_to_matrix(np.pad(grid.directions, ((0, 0), (0, 1))))[direction]  # views with psi = 0
-    equivalents = views[:, None] @ operators
-    equivalent = equivalents[particle, operator]
-    first = _tilt_onto(equivalent[:, 2], frames[:, 2], equivalent[:, 0])
-    along = np.einsum("kri,ki->kr", frames[:, :2], first)
-    centre = np.degrees(np.arctan2(along[:, 1], along[:, 0]))
-    log_prior = -0.5 * np.square(np.degrees(2.0 * np.arcsin(np.minimum(distance / 2.0, 1.0))) / sigma_rot_tilt)
-    return LocalCandidates(
-        offsets,
-        direction,
-        _normalise_rows(log_prior, offsets),
-        *_near_psi(grid, centre, sigma_psi, cutoff),
-        psi_total=len(grid.psi),
-    )
+    return LocalCandidates(offsets, orientation, _normalise_rows(log_prior, offsets))
 
 
-def _near_directions(
-    grid: OrientationGrid, priors: NDArray[np.float64], radius: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Pairs of particle and direction within `radius` degrees, sorted, the closest operator, and the chord between.
+def _approaches(grid: OrientationGrid, priors: NDArray[np.float64], radius: float) -> _Approaches:
+    """Every equivalent prior direction within `radius` degrees of a direction; at least the nearest of each particle.
 
-    `priors` [operators, m, 3] are the equivalent prior directions of the particles.
+    `priors` [operators, m, 3] are unit vectors.
     """
-    count, particles = priors.shape[:2]
-    vectors = directions_to_vectors(grid.directions)
-    tree, prior_tree = cKDTree(vectors), cKDTree(priors.reshape(-1, 3))
-    chord = 2.0 * np.sin(np.radians(min(radius, 180.0)) / 2.0)
-    pairs = prior_tree.sparse_distance_matrix(tree, chord + 1e-12, output_type="ndarray")
-    operator, particle = np.divmod(pairs["i"].astype(np.int64), particles)
-    direction, distance = pairs["j"].astype(np.int64), pairs["v"]
+    particles = priors.shape[1]
+    tree = cKDTree(directions_to_vectors(grid.directions))
+    limit = 2.0 * np.sin(np.radians(min(radius, 180.0)) / 2.0) + 1e-12
+    pairs = cKDTree(priors.reshape(-1, 3)).sparse_distance_matrix(tree, limit, output_type="ndarray")
+    operator, particle = np.divmod(pairs["i"].astype(np.int64), max(particles, 1))
+    direction, chord = pairs["j"].astype(np.int64), pairs["v"]
     missing = np.setdiff1d(np.arange(particles), particle)
     if len(missing):
         far, nearest = tree.query(priors[:, missing])
-        best = np.argmin(far, axis=0)
-        column = np.arange(len(missing))
+        best, column = np.argmin(far, axis=0), np.arange(len(missing))
         particle = np.concatenate([particle, missing])
-        direction = np.concatenate([direction, nearest[best, column]])
         operator = np.concatenate([operator, best])
-        distance = np.concatenate([distance, far[best, column]])
-    pair = particle * len(vectors) + direction
-    order = np.lexsort((distance, pair)) if count > 1 else np.argsort(pair)
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = pair[order][1:] != pair[order][:-1]
-    order = order[first]
-    return particle[order], direction[order], operator[order], distance[order]
+        direction = np.concatenate([direction, nearest[best, column]])
+        chord = np.concatenate([chord, far[best, column]])
+    order = np.argsort(particle * len(grid.directions) + direction, kind="stable")
+    return _Approaches(particle[order], direction[order], operator[order], chord[order])
 
 
-def _tilt_onto(
-    source: NDArray[np.float64], target: NDArray[np.float64], vectors: NDArray[np.float64]
+def _psi_after_tilting(
+    views: NDArray[np.float64], grid: OrientationGrid, direction: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Turn `vectors` [k, 3] by the shortest rotation that brings unit vectors `source` onto `target` [k, 3]."""
+    """In-plane angles [k] (degrees) of views [k, 3, 3] once tilted by the shortest way onto directions [k]."""
+    frames = euler_to_matrix(np.pad(grid.directions, ((0, 0), (0, 1))))[direction]  # views with psi = 0
+    source, target, first = views[:, 2], frames[:, 2], views[:, 0]
     axis = np.cross(source, target)
-    cosine = np.sum(source * target, axis=1, keepdims=True)
-    once = np.cross(axis, vectors)
+    once = np.cross(axis, first)
     # Opposite directions have no shortest way; the floor only keeps the division finite.
-    turned: NDArray[np.float64] = vectors + once + np.cross(axis, once) / np.maximum(1.0 + cosine, 1e-12)
-    return turned
+    scale = 1.0 / np.maximum(1.0 + np.sum(source * target, axis=1, keepdims=True), 1e-12)
+    turned = first + once + scale * np.cross(axis, once)
+    along = np.einsum("kri,ki->kr", frames[:, :2], turned)
+    return np.asarray(np.degrees(np.arctan2(along[:, 1], along[:, 0])), dtype=np.float64)
 
 
 def _near_psi(
     grid: OrientationGrid, centre: NDArray[np.float64], sigma: float, cutoff: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Start, number and log prior of the in-plane angles near `centre` [k] (degrees)."""
+    """In-plane angles near `centre` [k] (degrees): entry of `centre`, index of psi, and difference in degrees."""
     total, step = len(grid.psi), grid.psi_step
-    if grid.is_planar:
-        centre = centre - grid.perturbation * step
-    position = centre / step
-    start = np.ceil(position - cutoff * sigma / step - 1e-9).astype(np.int64)
-    end = np.floor(position + cutoff * sigma / step + 1e-9).astype(np.int64)
+    position = centre / step - (grid.perturbation if grid.is_planar else 0.0)
+    reach = cutoff * sigma / step + 1e-9
     nearest = np.rint(position).astype(np.int64)
-    empty = end < start
-    start, end = np.where(empty, nearest, start), np.where(empty, nearest, end)
+    start = np.minimum(np.ceil(position - reach).astype(np.int64), nearest)
+    end = np.maximum(np.floor(position + reach).astype(np.int64), nearest)
     whole = end - start + 1 > total  # more than a full turn: every angle once, around the nearest
     start = np.where(whole, nearest - (total - 1) // 2, start)
     counts = np.where(whole, total, end - start + 1)
-    ends = np.concatenate([[0], np.cumsum(counts)])
+    ends = np.cumsum(counts)
     entry = np.repeat(np.arange(len(counts)), counts)
-    difference = (start[entry] + np.arange(ends[-1]) - ends[entry] - position[entry]) * step
-    log_prior = _normalise_rows(-0.5 * np.square(difference / sigma), ends)
-    return start % total, counts, log_prior
+    unwrapped = start[entry] + np.arange(len(entry)) - (ends - counts)[entry]
+    return entry, unwrapped % total, (unwrapped - position[entry]) * step
+
+
+def _best_of_repeats(
+    near: _Approaches,
+    entry: NDArray[np.int64],
+    orientation: NDArray[np.int64],
+    log_prior: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """Mark the orientations to keep, where several equivalents of one prior come near the same one: the likeliest."""
+    keep = np.ones(len(entry), dtype=bool)
+    same = (near.particle[1:] == near.particle[:-1]) & (near.direction[1:] == near.direction[:-1])
+    shared = np.zeros(len(near.particle), dtype=bool)
+    shared[1:] |= same
+    shared[:-1] |= same
+    doubtful = np.flatnonzero(shared[entry])  # few: only near symmetry axes
+    if len(doubtful) == 0:
+        return keep
+    order = doubtful[np.lexsort((-log_prior[doubtful], orientation[doubtful], near.particle[entry[doubtful]]))]
+    repeat = (orientation[order][1:] == orientation[order][:-1]) & (
+        near.particle[entry[order]][1:] == near.particle[entry[order]][:-1]
+    )
+    keep[order[1:][repeat]] = False
+    return keep
 
 
 def _normalise_rows(logs: NDArray[np.float64], offsets: NDArray[np.int64]) -> NDArray[np.float64]:

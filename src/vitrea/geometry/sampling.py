@@ -212,6 +212,8 @@ def _unique_pixels(healpix_order: int, symmetry: str) -> NDArray[np.int64]:
     vectors = directions_to_vectors(healpix_directions(healpix_order, pixels))
     inside = wall_distances(vectors, symmetry)
     within = inside >= -_SAME_DIRECTION
+    if not within.any():  # the unit falls between the pixels of a very coarse grid
+        return pixels[[int(np.argmax(inside))]]
     pixels, vectors, inside = pixels[within], vectors[within], inside[within]
     near = 0.5 * _largest_pixel_radius(healpix_order) if len(pixels) < _MANY_DIRECTIONS else _SAME_DIRECTION
     border = np.flatnonzero(inside <= np.sin(near) + _SAME_DIRECTION)
