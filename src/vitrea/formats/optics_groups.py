@@ -63,16 +63,11 @@ def optics_from_table(
     InputError
         If a field is missing, not a number or impossible.
     """
-    groups = tuple(
+    return tuple(
         _optics_of_row({label: column[row] for label, column in table.columns.items()}, path, image_sizes,
                        require_ctf=require_ctf, pixel_size=pixel_size)
         for row in range(len(table))
     )  # fmt: skip
-    numbers = [group.group for group in groups]
-    if len(set(numbers)) < len(numbers):
-        twice = next(number for number in numbers if numbers.count(number) > 1)
-        raise InputError(f"{path}: data_optics defines {GROUP} {twice} twice")
-    return groups
 
 
 def _optics_of_row(

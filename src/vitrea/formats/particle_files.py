@@ -208,6 +208,9 @@ def _with_group_column(table: Table, optics: Table, path: Path) -> Table:
     if GROUP not in optics:
         raise InputError(f"{path}: data_optics lacks the column {GROUP}")
     defined = optics[GROUP]
+    numbers, counts = np.unique(defined, return_counts=True)
+    if len(numbers) < len(defined):
+        raise InputError(f"{path}: data_optics defines {GROUP} {numbers[counts > 1][0]} twice")
     if GROUP not in table:
         if len(defined) > 1:
             raise InputError(f"{path}: the particles lack the column {GROUP}, and data_optics defines {len(defined)}")

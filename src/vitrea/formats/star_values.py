@@ -149,7 +149,12 @@ def _format_floats(values: NDArray[np.float64]) -> list[str]:
         short = (error <= _FLOAT_TOLERANCE * np.abs(values)) & (np.abs(values) < 1e15)
     if short.all():
         return [f"{value:.6f}" for value in values.tolist()]
-    return [f"{value:.6f}" if fits else f"{value:.10g}" for value, fits in zip(values.tolist(), short, strict=True)]
+    return [f"{value:.6f}" if fits else _scientific(value) for value, fits in zip(values.tolist(), short, strict=True)]
+
+
+def _scientific(value: float) -> str:
+    # Near the largest float, ten rounded digits would read as infinity.
+    return f"{value:.10g}" if abs(value) < 1e300 else repr(value)
 
 
 _PLAIN = re.compile(r"""[^\s"'#_;$\[\]]\S*""")
