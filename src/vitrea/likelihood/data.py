@@ -1,0 +1,193 @@
+"""What a likelihood run knows of its particles before it starts, and how it makes them ready for comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vitrea.fourier.packed import PackedSamples, packed_samples
+from vitrea.fourier.transforms import to_real
+from vitrea.geometry.masks import soft_sphere
+from vitrea.likelihood.settings import Settings
+from vitrea.matching.images import PreparedImages, transform_images, translate_whole_pixels
+from vitrea.optics.aberrations import aberration_phase
+from vitrea.optics.ctf import ctf
+from vitrea.records.optics import Optics
+
+# Images that were multiplied by their CTF are divided by it again, but not where it is nearly zero: those samples carry
+# nothing and are left out.
+SMALLEST_CTF = 0.05
+
+
+@dataclass(frozen=True)
+class ParticleData:
+    """The particles of a run, images read on demand.
+
+    Attributes
+    ----------
+    load : callable
+        ``load(indices)`` returns the images as float32, shape [particles, n, n].
+    box_size : int
+    pixel_size : float
+        Å.
+    optics : tuple of Optics
+    optics_index : ndarray of int64, shape [particles]
+    defocus : ndarray of float64, shape [particles, 3]
+        U, V in Å, angle in degrees.
+    phase_shift, b_factor, ctf_scale : ndarray of float64, shape [particles]
+        Degrees, Å², no unit.
+    group : ndarray of int64, shape [particles]
+        Index of the group (micrograph) whose noise spectrum and scale a particle shares.
+    group_names : tuple of str
+    """
+
+    load: Callable[[NDArray[np.int64]], NDArray[np.float32]]
+    box_size: int
+    pixel_size: float
+    optics: tuple[Optics, ...]
+    optics_index: NDArray[np.int64]
+    defocus: NDArray[np.float64]
+    phase_shift: NDArray[np.float64]
+    b_factor: NDArray[np.float64]
+    ctf_scale: NDArray[np.float64]
+    group: NDArray[np.int64]
+    group_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return the number of particles."""
+        return len(self.group)
+
+
+class ImagePreparer:
+    """Turns images into packed samples of one size, the same way in every iteration.
+
+    Parameters
+    ----------
+    data : ParticleData
+    settings : Settings
+    radius : int
+        Largest Fourier radius wanted.
+    limits : tuple of float
+        Lowest and highest Fourier radius that takes part in the comparison.
+    device : torch.device
+    """
+
+    def __init__(
+        self, data: ParticleData, settings: Settings, radius: int, limits: tuple[float, float], device: torch.device
+    ) -> None:
+        self.data, self.settings, self.device = data, settings, device
+        self.full = packed_samples(data.box_size, data.box_size // 2)
+        self.samples: PackedSamples = self.full.prefix(radius)
+        mask_radius = settings.particle_diameter / (2 * data.pixel_size)
+        disc = soft_sphere(data.box_size, mask_radius, settings.mask_edge, dims=2)
+        self.mask = torch.from_numpy(disc.astype(np.float32)).to(device)
+        self.shell = torch.from_numpy(self.samples.shell).to(device)
+        length = np.linalg.norm(self.samples.coordinates.astype(np.float64), axis=1)
+        used = (length > 0) & (length >= limits[0]) & (length <= limits[1])
+        self.used = torch.from_numpy(used.astype(np.float32)).to(device)
+        frequency = torch.from_numpy(self.samples.coordinates.astype(np.float64)) / (data.box_size * data.pixel_size)
+        self.frequency_x, self.frequency_y = frequency[:, 0].to(device), frequency[:, 1].to(device)
+        self.aberrations = [aberration_phase(self.frequency_y, self.frequency_x, group) for group in data.optics]
+
+    def prepare(
+        self,
+        indices: NDArray[np.int64],
+        shifts: NDArray[np.int64],
+        gain: NDArray[np.float64],
+        sigma2: NDArray[np.float64],
+        scale: NDArray[np.float64],
+        seed: int,
+    ) -> PreparedImages:
+        """Read, centre, mask and transform particles.
+
+        Parameters
+        ----------
+        indices : ndarray of int64, shape [particles]
+        shifts : ndarray of int64, shape [particles, 2]
+            Whole-pixel shifts x, y.
+        gain : ndarray, shape [particles]
+            Factor by which grey values are multiplied (norm correction).
+        sigma2 : ndarray, shape [groups, shells]
+            Noise variance per real or imaginary part.
+        scale : ndarray, shape [groups]
+            Intensity scale of each group.
+        seed : int
+            Seed of the noise that fills the outside of the mask where that is wanted.
+        """
+        raw = torch.from_numpy(self.data.load(indices)).to(self.device)
+        raw = raw * torch.from_numpy(gain.astype(np.float32)).to(self.device)[:, None, None]
+        images = translate_whole_pixels(raw, torch.from_numpy(shifts).to(self.device))
+        group = self.data.group[indices]
+        fill = None if self.settings.zero_mask else self._noise(indices, sigma2[group], seed)
+        masked, unmasked, spectrum, total = transform_images(images, self.mask, fill, self.full, self.samples)
+        transfer = self._transfer(indices)
+        precision = torch.from_numpy(1.0 / np.maximum(sigma2, 1e-30)).to(torch.float32).to(self.device)
+        precision = precision[torch.from_numpy(group).to(self.device)][:, self.shell] * self.used
+        masked, unmasked = self._correct_phases(indices, masked), self._correct_phases(indices, unmasked)
+        if any(group.ctf_premultiplied for group in self.data.optics):
+            masked, unmasked, precision = self._undo_premultiplication(indices, transfer, masked, unmasked, precision)
+        if self.settings.only_flip_phases:
+            masked, unmasked, transfer = masked * transfer.sign(), unmasked * transfer.sign(), torch.ones_like(transfer)
+        amplitude = torch.from_numpy(scale[group].astype(np.float32)).to(self.device)
+        return PreparedImages(masked, unmasked, transfer * amplitude[:, None], precision, spectrum, total)
+
+    def _transfer(self, indices: NDArray[np.int64]) -> Tensor:
+        """CTF of each particle, shape [particles, samples]."""
+        transfer = torch.ones((len(indices), len(self.samples)), dtype=torch.float32, device=self.device)
+        if not self.settings.ctf:
+            return transfer
+        data = self.data
+        for number, optics in enumerate(data.optics):
+            chosen = np.flatnonzero(data.optics_index[indices] == number)
+            if len(chosen) == 0:
+                continue
+            rows = indices[chosen]
+            transfer[torch.from_numpy(chosen)] = ctf(
+                self.frequency_y,
+                self.frequency_x,
+                optics,
+                torch.from_numpy(data.defocus[rows]).to(self.device),
+                torch.from_numpy(data.phase_shift[rows]).to(self.device),
+                torch.from_numpy(data.b_factor[rows]).to(self.device),
+                torch.from_numpy(data.ctf_scale[rows]).to(self.device),
+                intact_first_peak=self.settings.ctf_intact_first_peak,
+                absolute=self.settings.ctf_phase_flipped,
+            )
+        return transfer
+
+    def _correct_phases(self, indices: NDArray[np.int64], packed: Tensor) -> Tensor:
+        """Take out beam tilt and odd aberrations."""
+        if all(phase is None for phase in self.aberrations):
+            return packed
+        packed = packed.clone()
+        for number, phase in enumerate(self.aberrations):
+            if phase is not None:
+                chosen = torch.from_numpy(self.data.optics_index[indices] == number).to(self.device)
+                packed[chosen] = packed[chosen] * phase.conj()
+        return packed
+
+    def _undo_premultiplication(
+        self, indices: NDArray[np.int64], transfer: Tensor, masked: Tensor, unmasked: Tensor, precision: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        flags = np.array([group.ctf_premultiplied for group in self.data.optics])
+        chosen = torch.from_numpy(flags[self.data.optics_index[indices]]).to(self.device)[:, None]
+        weak = transfer.abs() < SMALLEST_CTF
+        divisor = torch.where(chosen & ~weak, transfer, 1.0)
+        return masked / divisor, unmasked / divisor, torch.where(chosen & weak, 0.0, precision)
+
+    def _noise(self, indices: NDArray[np.int64], sigma2: NDArray[np.float64], seed: int) -> Tensor:
+        """Gaussian noise with each particle's own noise spectrum, shape [particles, n, n]; depends on the seed only."""
+        size = self.data.box_size
+        axis = np.fft.fftfreq(size, 1.0 / size)
+        radius = np.hypot(axis[:, None], np.arange(size // 2 + 1)[None])
+        shell = np.minimum(np.round(radius).astype(int), size // 2)
+        out = np.empty((len(indices), size, size // 2 + 1), dtype=np.complex64)
+        for row, index in enumerate(indices):
+            white = np.random.default_rng([seed, int(index)]).standard_normal((size, size), dtype=np.float32)
+            out[row] = np.fft.rfft2(white, norm="ortho") * np.sqrt(2.0 * sigma2[row][shell])
+        return to_real(torch.from_numpy(out).to(self.device), size, 2)

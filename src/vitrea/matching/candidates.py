@@ -1,0 +1,243 @@
+"""Which poses of which particles are worth a close look, and how well each of them agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vitrea.compute.precision import fast_products
+from vitrea.fourier.packed import PackedSamples
+from vitrea.kernels.posterior import significant_orientations
+from vitrea.kernels.rows import correlate_rows
+from vitrea.matching.images import PreparedImages
+from vitrea.matching.poses import PoseGrid
+from vitrea.matching.reference import Reference
+
+# Nats by which the coarse threshold is lowered where products may run in bfloat16.
+PRODUCT_MARGIN = 0.1
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Pairs of a particle and a coarse orientation.
+
+    Attributes
+    ----------
+    particle : ndarray of int64, shape [pairs]
+        Index within the block.
+    orientation : ndarray of int64, shape [pairs]
+        Number of the coarse orientation.
+    log_prior : ndarray of float32, shape [pairs]
+        Log prior of that orientation for that particle.
+    counts : ndarray of int64, shape [particles]
+        Significant coarse poses of each particle, translations counted.
+    """
+
+    particle: NDArray[np.int64]
+    orientation: NDArray[np.int64]
+    log_prior: NDArray[np.float32]
+    counts: NDArray[np.int64]
+
+    def of_particles(self, start: int, stop: int) -> Candidates:
+        """Return the pairs of a range of particles, renumbered from zero."""
+        chosen = (self.particle >= start) & (self.particle < stop)
+        return Candidates(
+            self.particle[chosen] - start, self.orientation[chosen], self.log_prior[chosen], self.counts[start:stop]
+        )
+
+
+def ramp_matrix(ramps: Tensor) -> Tensor:
+    """Arrange phase ramps so that ``view_as_real(Q) @ matrix`` is ``Re(Q ramp)``; shape [2 samples, shifts]."""
+    return torch.view_as_real(ramps.conj().resolve_conj()).flatten(1).T.contiguous()
+
+
+def correlation_scores(scores: Tensor, power: Tensor) -> Tensor:
+    """Normalise agreements to correlation coefficients up to a constant per particle.
+
+    Parameters
+    ----------
+    scores : Tensor of float32, shape [particles, shifts, orientations] or [rows, shifts]
+    power : Tensor of float32, shape [particles, orientations] or [rows]
+        Half the power of each projection.
+    """
+    norm = torch.rsqrt((2.0 * power).clamp(min=1e-20))
+    return scores * (norm[:, None, :] if scores.ndim == 3 else norm[:, None])
+
+
+class DenseSearch:
+    """Compare every particle with every coarse orientation: two matrix products.
+
+    ``log L = Re(P conj(X_t)) - |P|²/2 (CTF²/sigma²)`` with X the image times CTF / sigma²: both terms are products of
+    a matrix of projections with a matrix of particles.
+
+    Parameters
+    ----------
+    reference : Reference
+    samples : PackedSamples
+        Samples of the coarse comparison.
+    poses : PoseGrid
+    log_orientation : ndarray of float32, shape [coarse orientations]
+        Log prior of each orientation.
+    """
+
+    def __init__(
+        self, reference: Reference, samples: PackedSamples, poses: PoseGrid, log_orientation: NDArray[np.float32]
+    ) -> None:
+        self.samples, self.poses = samples, poses
+        device = reference.grid.device
+        self.allowed = np.flatnonzero(np.isfinite(log_orientation))
+        self.log_orientation = torch.from_numpy(log_orientation[self.allowed]).to(device)
+        projections = reference.project(poses.coarse_matrices(self.allowed).to(device), samples)
+        self.projections = torch.view_as_real(projections).flatten(1)
+        self.power = 0.5 * (projections.real**2 + projections.imag**2)
+        self.ramps = samples.phase_ramps(poses.shifts).to(device)
+
+    def bytes_per_particle(self) -> int:
+        """Memory that the comparison of one particle takes."""
+        return 4 * len(self.ramps) * (len(self.allowed) + 4 * len(self.samples))
+
+    def _agreements(self, images: PreparedImages) -> tuple[Tensor, Tensor]:
+        target, weight = images.targets()
+        shifted = (target[:, None, :] * self.ramps).flatten(0, 1)  # [particles * shifts, samples]
+        with fast_products():
+            scores = torch.view_as_real(shifted).flatten(1) @ self.projections.T
+            power = weight @ self.power.T
+        return scores.view(len(images), len(self.ramps), -1), power
+
+    def significant(self, images: PreparedImages, log_shift: Tensor, fraction: float) -> Candidates:
+        """Return the orientations that hold a fraction of each particle's probability."""
+        scores, power = self._agreements(images)
+        flags, counts = significant_orientations(
+            scores, power, self.log_orientation, log_shift, fraction, PRODUCT_MARGIN
+        )
+        particle, place = np.nonzero(flags.cpu().numpy())
+        log_prior = self.log_orientation.cpu().numpy()[place]
+        return Candidates(particle, self.allowed[place], log_prior, counts.cpu().numpy())
+
+    def best(self, images: PreparedImages) -> Candidates:
+        """Return the one orientation of each particle that correlates best, whatever the greyscale."""
+        scores, power = self._agreements(images)
+        highest = correlation_scores(scores, power).amax(dim=1).argmax(dim=1).cpu().numpy()
+        count = len(images)
+        return Candidates(
+            np.arange(count), self.allowed[highest], np.zeros(count, dtype=np.float32), np.ones(count, dtype=np.int64)
+        )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Candidate rows sorted by orientation (see kernels.rows).
+
+    Attributes
+    ----------
+    particle : ndarray of int64, shape [rows]
+    orientation : ndarray of int64, shape [rows]
+        Fine orientation numbers, ascending.
+    log_prior : ndarray of float32, shape [rows]
+    """
+
+    particle: NDArray[np.int64]
+    orientation: NDArray[np.int64]
+    log_prior: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.particle)
+
+    def subset(self, index: NDArray[np.int64]) -> Rows:
+        """Return some of the rows."""
+        return Rows(self.particle[index], self.orientation[index], self.log_prior[index])
+
+    def by_particle(self, particles: int) -> tuple[Tensor, Tensor]:
+        """List the rows particle by particle: their order, and where each particle begins."""
+        order = np.argsort(self.particle, kind="stable")
+        first = np.searchsorted(self.particle[order], np.arange(particles + 1))
+        return torch.from_numpy(order), torch.from_numpy(first)
+
+    def chunks(self, rows: int) -> Iterator[tuple[slice, NDArray[np.int64], NDArray[np.int64]]]:
+        """Cut into runs of about `rows` rows that do not split an orientation.
+
+        Yields
+        ------
+        (slice of the rows, distinct orientations in it, row at which each begins and, last, the number of rows)
+        """
+        change = np.flatnonzero(np.diff(self.orientation, prepend=-1))
+        bounds = np.append(change, len(self.orientation))
+        start = 0
+        while start < len(change):
+            stop = int(np.searchsorted(bounds, bounds[start] + rows, side="right")) - 1
+            stop = min(max(stop, start + 1), len(change))
+            where = slice(int(bounds[start]), int(bounds[stop]))
+            yield where, self.orientation[change[start:stop]], bounds[start : stop + 1] - bounds[start]
+            start = stop
+
+
+def expand(candidates: Candidates, children: int) -> Rows:
+    """Replace each coarse orientation by its children, sorted by orientation."""
+    fine = (candidates.orientation[:, None] * children + np.arange(children)).ravel()
+    order = np.argsort(fine, kind="stable")
+    return Rows(
+        np.repeat(candidates.particle, children)[order], fine[order], np.repeat(candidates.log_prior, children)[order]
+    )
+
+
+class RowScorer:
+    """Score candidate rows for all translations at once.
+
+    Parameters
+    ----------
+    reference : Reference
+    samples : PackedSamples
+    poses : PoseGrid
+    level : {"coarse", "fine"}
+        Which orientations and translations the rows refer to.
+    chunk : int
+        Rows worked on at a time.
+    """
+
+    def __init__(
+        self, reference: Reference, samples: PackedSamples, poses: PoseGrid, level: str, chunk: int = 2048
+    ) -> None:
+        self.reference, self.samples, self.poses, self.level, self.chunk = reference, samples, poses, level, chunk
+        self.device = reference.grid.device
+        shifts = poses.fine_shifts if level == "fine" else poses.shifts
+        self.ramps = samples.phase_ramps(shifts).to(self.device)
+        self._matrix = ramp_matrix(self.ramps)
+
+    def matrices(self, orientations: NDArray[np.int64]) -> Tensor:
+        """Rotation matrices of the rows' orientations."""
+        if self.level == "coarse":
+            return self.poses.coarse_matrices(orientations).to(self.device)
+        return torch.from_numpy(self.poses.fine_matrices(orientations).astype(np.float32)).to(self.device)
+
+    def score(self, images: PreparedImages, rows: Rows, correlation: bool = False) -> Tensor:
+        """Return the log-likelihood of each row and translation, up to a constant per particle, priors left out.
+
+        Parameters
+        ----------
+        images : PreparedImages
+            With the samples of this scorer.
+        rows : Rows
+        correlation : bool
+            Return correlation coefficients (times a constant per particle) instead.
+
+        Returns
+        -------
+        Tensor of float32, shape [rows, shifts]
+        """
+        target, weight = images.targets()
+        scores = torch.empty((len(rows), len(self.ramps)), dtype=torch.float32, device=self.device)
+        for where, orientations, first in rows.chunks(self.chunk):
+            projections = self.reference.project(self.matrices(orientations), self.samples)
+            which = torch.from_numpy(np.repeat(np.arange(len(orientations)), np.diff(first))).to(self.device)
+            particle = torch.from_numpy(rows.particle[where]).to(self.device)
+            products, power = correlate_rows(projections, which, target, weight, particle)
+            block = torch.view_as_real(products).flatten(1) @ self._matrix
+            power *= 0.5
+            scores[where] = correlation_scores(block, power) if correlation else block - power[:, None]
+        return scores

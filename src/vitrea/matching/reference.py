@@ -1,0 +1,108 @@
+"""References as Fourier grids that can be sampled on rotated coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vitrea.fourier.packed import PackedSamples
+from vitrea.kernels.project import project_slices
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A map (or a 2D class average) ready to be projected.
+
+    Attributes
+    ----------
+    grid : Tensor of complex64, shape [z, y, x]
+        Oversampled half transform (see kernels/README.md), scaled so that a slice is the orthonormal transform of the
+        projection.
+    half_z, half : int
+        Index of z = 0 and of y = 0 in the grid.
+    padding : float
+        Grid voxels per Fourier pixel.
+    radius : int
+        Largest Fourier radius that may be sampled.
+    """
+
+    grid: Tensor
+    half_z: int
+    half: int
+    padding: float
+    radius: int
+
+    def project(self, matrices: Tensor, samples: PackedSamples) -> Tensor:
+        """Project along rotations.
+
+        Parameters
+        ----------
+        matrices : Tensor of float32, shape [projections, 3, 3]
+        samples : PackedSamples
+            Must not reach beyond `radius`.
+
+        Returns
+        -------
+        Tensor of complex64, shape [projections, samples]
+        """
+        if samples.radius > self.radius:
+            raise ValueError(f"samples reach radius {samples.radius}, the reference only {self.radius}")
+        coordinates = torch.from_numpy(samples.coordinates).to(self.grid.device)
+        return project_slices(self.grid, self.half_z, self.half, matrices, coordinates, self.padding)
+
+
+def interpolation_correction(size: int, padding: float, dims: int, device: torch.device | None = None) -> Tensor:
+    """Real-space image of trilinear interpolation in an oversampled Fourier grid: ``sinc²(r / (padding size))``.
+
+    Dividing a map by it before it is sampled, or after it is reconstructed, undoes the interpolation's fall-off
+    (Jackson et al. 1991, doi:10.1109/42.97598).
+
+    Returns
+    -------
+    Tensor of float32, shape [size] * dims
+    """
+    axis = torch.arange(size, dtype=torch.float64, device=device) - size // 2
+    squared = sum(torch.meshgrid(*([axis**2] * dims), indexing="ij"), start=torch.zeros((), dtype=torch.float64))
+    return (torch.sinc(squared.sqrt() / (padding * size)) ** 2).to(torch.float32)
+
+
+def reference_from_map(voxels: Tensor, radius: int, padding: int = 2) -> Reference:
+    """Make a reference from a real-space map, or from a 2D class average.
+
+    Parameters
+    ----------
+    voxels : Tensor of float32, shape [n, n, n] or [n, n]
+        Density; the centre is at ``n // 2``.
+    radius : int
+        Largest Fourier radius that will be sampled.
+    padding : int
+        Oversampling of the Fourier grid.
+
+    Returns
+    -------
+    Reference
+    """
+    size, dims = voxels.shape[-1], voxels.ndim
+    corrected = voxels / interpolation_correction(size, padding, dims, voxels.device)
+    wide = padding * size
+    padded = torch.zeros([wide] * dims, dtype=voxels.dtype, device=voxels.device)
+    inner = slice(wide // 2 - size // 2, wide // 2 - size // 2 + size)
+    padded[(inner,) * dims] = corrected
+    axes = tuple(range(dims))
+    transform = torch.fft.rfftn(torch.fft.ifftshift(padded, dim=axes), dim=axes)
+    # One voxel beyond the radius for interpolation, one more for rounding.
+    half = padding * radius + 2
+    rows = torch.arange(-half, half + 1, device=voxels.device)
+    columns = torch.arange(0, half + 1, device=voxels.device)
+    inside_rows, inside_columns = abs(rows) <= wide // 2, columns <= wide // 2
+    grid = torch.zeros([2 * half + 1] * (dims - 1) + [half + 1], dtype=transform.dtype, device=voxels.device)
+    source = [rows[inside_rows] % wide] * (dims - 1) + [columns[inside_columns]]
+    target = [torch.nonzero(inside_rows)[:, 0]] * (dims - 1) + [torch.nonzero(inside_columns)[:, 0]]
+    grid[torch.meshgrid(*target, indexing="ij")] = transform[torch.meshgrid(*source, indexing="ij")]
+    # A line integral through n voxels: the orthonormal transform of the projection is the unnormalised 3D slice / n.
+    grid = grid / size
+    if dims == 2:
+        grid = torch.stack([grid, torch.zeros_like(grid)])
+    return Reference(grid, half if dims == 3 else 0, half, float(padding), radius)
