@@ -277,3 +277,17 @@ def test_files_of_other_programs(shared_data: Path) -> None:
             open_stack(folder / name)
     # No "MAP ", no machine stamp, header of a map: still a stack of 220 images.
     assert open_stack(next((shared_data / "tilt").glob("*.mrcs"))).shape == (220, 64, 64)
+
+
+def test_a_write_the_system_refuses(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # as a disk with room for 100 kB
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*s\.mrcs: the file grew larger"):
+            write_stack(tmp_path / "s.mrcs", np.zeros((100, 32, 32)), 1.0)
+        with pytest.raises(InputError, match=r"cannot write .*m\.mrc: the file grew larger"):
+            write_map(tmp_path / "m.mrc", Map(np.zeros((64, 64, 64), np.float32), 1.0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []

@@ -123,6 +123,10 @@ def test_flat_files_have_relions_labels(make_set: MakeSet, tmp_path: Path) -> No
     assert flat["rlnOriginX"].tolist() == [1.0, 0.0, 0.5]
     assert flat["rlnVoltage"].tolist() == [300, 200, 300]
     assert "rlnOpticsGroup" not in flat
+    # RELION takes this comment for the sign of a file with optics groups.
+    assert "# version" not in (tmp_path / "flat.star").read_text()
+    write_particles(tmp_path / "new.star", read_particles(make_set()))
+    assert (tmp_path / "new.star").read_text().count("# version 30001\n") == 2
 
 
 def test_records_decide_what_is_written(make_set: MakeSet, tmp_path: Path) -> None:

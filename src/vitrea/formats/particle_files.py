@@ -122,7 +122,7 @@ def write_particles(
         pixel_sizes = np.array([group.pixel_size for group in particles.optics])[index]
         to_pixels = {angstroms: pixels for pixels, angstroms in _IN_PIXELS.items()}
         flat = _rename_shifts(particles.table.without(GROUP), to_pixels, 1.0 / pixel_sizes)
-        write_star(path, {"": flat.with_columns(spread_over_rows(optics, index))}, comment)
+        write_star(path, {"": flat.with_columns(spread_over_rows(optics, index))}, comment, version=None)
     else:
         raise ValueError(f"the dialect is 3.1 or 1.3, not {dialect}")
 

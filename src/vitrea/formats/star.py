@@ -30,6 +30,8 @@ from vitrea.records.table import Table
 
 Block = Table | dict[str, Value]
 
+RELION_VERSION = 30001  # of the metadata: optics groups, shifts in Å
+
 _CHUNK = 1 << 18  # characters split at a time: bounds the memory that short-lived words take
 _ROWS_PER_WRITE = 50_000
 _NUMBER_WIDTH = 12  # RELION's
@@ -248,7 +250,12 @@ def _free_name(name: str, taken: Collection[str]) -> str:
     return f"{name}_{number}"
 
 
-def write_star(path: str | Path, blocks: Mapping[str, Table | Mapping[str, object]], comment: str = "") -> None:
+def write_star(
+    path: str | Path,
+    blocks: Mapping[str, Table | Mapping[str, object]],
+    comment: str = "",
+    version: int | None = RELION_VERSION,
+) -> None:
     """Write a STAR file in RELION's look, whole or not at all.
 
     Parameters
@@ -260,6 +267,8 @@ def write_star(path: str | Path, blocks: Mapping[str, Table | Mapping[str, objec
         5e-10 of their value.
     comment : str
         Lines to put first, each behind ``#``.
+    version : int or None
+        Of the metadata, noted before each block: RELION takes a file without it for one from before optics groups.
 
     Raises
     ------
@@ -269,7 +278,8 @@ def write_star(path: str | Path, blocks: Mapping[str, Table | Mapping[str, objec
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"# {line}\n" for line in comment.splitlines())
         for name, block in blocks.items():
-            file.write(f"\n# version 30001\n\ndata_{name}\n\n")
+            note = "" if version is None else f"\n# version {version}\n"
+            file.write(f"{note}\ndata_{name}\n\n")
             try:
                 if isinstance(block, Table):
                     _write_loop(file, block)
