@@ -83,8 +83,8 @@ def test_directions_cover_the_sphere_without_repeats(name: str, order: int) -> N
     operators = symmetry_matrices(name)
     random = Rotation.random(1000, random_state=1).as_matrix()[:, 2]
     far = chord_angle(cKDTree(np.concatenate([views @ operator for operator in operators])).query(random)[0])
-    # The corners of the largest pixels are 0.75 steps from their centres. Where a pixel's centre lies beyond the border,
-    # the next one inside stands for it, or an equivalent of that within half a pixel radius.
+    # The corners of the largest pixels are 0.75 steps from their centres. Where a pixel's centre lies beyond the
+    # border, the next one inside stands for it, or an equivalent of that within half a pixel radius.
     assert far.max() < (0.76 if name == "C1" else 2.0) * angular_step(order)
     for operator in operators[1:]:
         distance = np.degrees(np.arccos(np.clip(views @ (views @ operator).T, -1, 1)))

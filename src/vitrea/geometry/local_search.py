@@ -59,10 +59,10 @@ def local_candidates(
     equivalent by symmetry, and its in-plane angle within `cutoff` sigmas of the prior's. Its prior is the product of a
     Gaussian of either distance. Where nothing lies within, the nearest is taken.
 
-    In-plane angles are compared after the equivalent prior view has been tilted, by the shortest way, onto the direction
-    in question. Near the poles, near symmetry axes and across the borders of the asymmetric unit, where rot and psi of
-    neighbouring views differ widely, this still finds all the near ones and only these; RELION compares the bare psi
-    angles. Distances are those of the grid as it is turned by its perturbation.
+    In-plane angles are compared after the equivalent prior view has been tilted, by the shortest way, onto the
+    direction in question. Near the poles, near symmetry axes and across the borders of the asymmetric unit, where rot
+    and psi of neighbouring views differ widely, this still finds all the near ones and only these; RELION compares the
+    bare psi angles. Distances are those of the grid as it is turned by its perturbation.
 
     Parameters
     ----------
@@ -92,8 +92,11 @@ def local_candidates(
     orientation = near.direction[entry] * len(grid.psi) + psi
     log_prior = -0.5 * (np.square(angle[entry] / sigma_rot_tilt) + np.square(psi_difference / sigma_psi))
     particle = near.particle[entry]
-    once = _best_of_repeats(near, entry, orientation, log_prior)
-    particle, orientation, log_prior = particle[once], orientation[once], log_prior[once]
+    # Near a symmetry axis, several equivalents of one prior may come near the same orientation.
+    overlap = _overlapping(near, centre, max(cutoff * sigma_psi, grid.psi_step))
+    if overlap.any():
+        once = _best_of_repeats(overlap[entry], particle * grid.size + orientation, log_prior)
+        particle, orientation, log_prior = particle[once], orientation[once], log_prior[once]
     offsets = np.searchsorted(particle, np.arange(len(views) + 1))
     return LocalCandidates(offsets, orientation, _normalise_rows(log_prior, offsets))
 
@@ -156,26 +159,31 @@ def _near_psi(
 
 
 def _best_of_repeats(
-    near: _Approaches,
-    entry: NDArray[np.int64],
-    orientation: NDArray[np.int64],
-    log_prior: NDArray[np.float64],
+    overlap: NDArray[np.bool_], row: NDArray[np.int64], log_prior: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Mark the orientations to keep, where several equivalents of one prior come near the same one: the likeliest."""
-    keep = np.ones(len(entry), dtype=bool)
-    same = (near.particle[1:] == near.particle[:-1]) & (near.direction[1:] == near.direction[:-1])
-    shared = np.zeros(len(near.particle), dtype=bool)
-    shared[1:] |= same
-    shared[:-1] |= same
-    doubtful = np.flatnonzero(shared[entry])  # few: only near symmetry axes
-    if len(doubtful) == 0:
-        return keep
-    order = doubtful[np.lexsort((-log_prior[doubtful], orientation[doubtful], near.particle[entry[doubtful]]))]
-    repeat = (orientation[order][1:] == orientation[order][:-1]) & (
-        near.particle[entry[order]][1:] == near.particle[entry[order]][:-1]
-    )
-    keep[order[1:][repeat]] = False
+    """Mark what to keep of the rows that `overlap` marks, where a number comes more than once: the likeliest."""
+    keep = np.ones(len(row), dtype=bool)
+    doubtful = np.flatnonzero(overlap)
+    order = doubtful[np.lexsort((-log_prior[doubtful], row[doubtful]))]
+    keep[order[1:][row[order][1:] == row[order][:-1]]] = False
     return keep
+
+
+def _overlapping(near: _Approaches, centre: NDArray[np.float64], reach: float) -> NDArray[np.bool_]:
+    """Mark approaches [k] that share particle, direction and, within `reach` degrees of either, in-plane angles."""
+    marked = np.zeros(len(centre), dtype=bool)
+    apart = 1
+    while apart < len(centre):
+        same = near.particle[apart:] == near.particle[:-apart]
+        same &= near.direction[apart:] == near.direction[:-apart]
+        if not same.any():
+            break
+        between = np.abs(np.mod(centre[apart:] - centre[:-apart] + 180.0, 360.0) - 180.0)
+        close = same & (between <= 2.0 * reach)
+        marked[apart:] |= close
+        marked[:-apart] |= close
+        apart += 1
+    return marked
 
 
 def _normalise_rows(logs: NDArray[np.float64], offsets: NDArray[np.int64]) -> NDArray[np.float64]:

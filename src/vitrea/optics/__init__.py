@@ -1,1 +1,1 @@
-"""The microscope: contrast transfer, aberrations, noise."""
+"""The microscope: contrast transfer, aberrations, damping."""
