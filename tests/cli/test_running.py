@@ -146,8 +146,9 @@ def test_no_option_name_stands_for_two_things(name: str) -> None:
     from vitrea.cli.options import normalize_option, option_specs
 
     job = load_job(name)
-    names = [normalize_option(n) for spec in option_specs(job.parameters) for n in spec.names + spec.off_names]
+    specs = option_specs(job.parameters)
+    names = [normalize_option(n) for spec in specs for n in (*spec.names, spec.off_name) if n]
     names += [normalize_option(option.rstrip("=")) for option in job.ignored_options]
     names += ["--params", "--print-command", "--quiet", "--help"]
     assert sorted(names) == sorted(set(names))
-    assert all(spec.help for spec in option_specs(job.parameters))
+    assert all(spec.help for spec in specs)

@@ -54,13 +54,18 @@ def build_command(job: Job, arguments: Sequence[str]) -> Callable[..., None]:
     )
     command.__signature__ = signature  # type: ignore[attr-defined]
     command.__annotations__ = {name: annotation for name, annotation, _ in entries}
-    command.__doc__ = escape_markup(inspect.cleandoc(job.parameters.__doc__ or job.summary))
+    command.__doc__ = escape_markup(_reflow(inspect.cleandoc(job.parameters.__doc__ or job.summary)))
     return command
 
 
 def escape_markup(text: str) -> str:
     """Protect square brackets, as in ``[z, y, x]``, from being read as rich markup."""
     return text.replace("[", "\\[")
+
+
+def _reflow(text: str) -> str:
+    """Join the lines of each paragraph: the help page breaks them to the width of the terminal."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 Entry = tuple[str, Any, Any]
@@ -73,7 +78,7 @@ def _positional_entries(specs: Sequence[OptionSpec]) -> list[Entry]:
             kind = list[str] | None if spec.kind == "list" else str | None
             argument = typer.Argument(
                 metavar=spec.field.upper(),
-                help=escape_markup(spec.help),
+                help=escape_markup(_help_text(spec)),
                 show_default=False,
                 rich_help_panel="Arguments",
             )
@@ -88,12 +93,19 @@ def _option_entries(specs: Sequence[OptionSpec]) -> list[Entry]:
         panel = "Expert options" if spec.expert else spec.tab
         text = escape_markup(_help_text(spec))
         if spec.kind == "flag":
-            names = [f"{on}/{off}" for on, off in zip(spec.names, spec.off_names, strict=True)]
+            names = [f"{spec.names[0]}/{spec.off_name}", *spec.names[1:]]
             option = typer.Option(*names, help=text, metavar=" ", show_default=False, rich_help_panel=panel)
             entries.append((spec.field, Annotated[bool | None, option], None))
             continue
         metavar = f"{spec.type_name} {spec.unit}".strip()
-        option = typer.Option(*spec.names, help=text, metavar=metavar, show_default=False, rich_help_panel=panel)
+        option = typer.Option(
+            *spec.names,
+            help=text,
+            metavar=metavar,
+            show_default=False,
+            rich_help_panel=panel,
+            hidden=spec.positional,  # its argument is listed
+        )
         kind = list[str] | None if spec.kind == "list" else str | None
         entries.append((spec.field, Annotated[kind, option], None))
     return entries
@@ -222,6 +234,8 @@ def _sentence(
 
 def _typed_name(spec: OptionSpec, arguments: Sequence[str]) -> str:
     """Return the name under which the user gave an option, or the name he knows best where he did not."""
-    names = {normalize_option(name) for name in spec.names + spec.off_names}
+    if spec.positional and spec.kind != "flag":
+        return spec.field.upper()
+    names = {normalize_option(name) for name in (*spec.names, spec.off_name)}
     typed = (word.split("=", 1)[0] for word in arguments if word.startswith("-"))
     return next((word for word in typed if normalize_option(word) in names), spec.names[0])

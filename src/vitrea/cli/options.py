@@ -59,9 +59,9 @@ class OptionSpec:
     positional: bool
 
     @property
-    def off_names(self) -> tuple[str, ...]:
-        """Names that switch a flag off: ``--zero-mask`` -> ``--no-zero-mask``."""
-        return tuple(f"--no-{name.lstrip('-')}" for name in self.names) if self.kind == "flag" else ()
+    def off_name(self) -> str:
+        """The name that switches a flag off, ``--no-zero-mask``; empty for other kinds."""
+        return f"--no-{self.names[0].lstrip('-')}" if self.kind == "flag" else ""
 
 
 def normalize_option(name: str) -> str:
@@ -167,7 +167,7 @@ def command_words(job_name: str, parameters: BaseModel) -> list[str]:
     words = ["vitrea", job_name]
     for spec, value in changed_parameters(parameters):
         if spec.kind == "flag":
-            words.append(spec.names[0] if value else spec.off_names[0])
+            words.append(spec.names[0] if value else spec.off_name)
         elif spec.kind == "list":
             for item in value or ():
                 words += [spec.names[0], _exact(item)]
