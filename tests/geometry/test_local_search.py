@@ -63,8 +63,9 @@ def test_candidates_are_the_near_orientations_whatever_their_angles(name: str, t
         assert len(np.unique(entries)) == len(entries)
         # A turn of the whole by less than 15 degrees moves neither the direction nor the psi farther than that.
         assert set(np.flatnonzero(distance < 14.9)) <= set(entries.tolist())
-        # Both at their limit make a turn of at most 15 * sqrt(2) and a little.
-        assert distance[entries].max() < 22
+        # Both at their limit make a turn of at most 15 * sqrt(2) and a little, unless nothing is near at all.
+        if direction_angles(grid, euler).min() < 15:
+            assert distance[entries].max() < 22
         np.testing.assert_allclose(np.exp(log_prior[row(offsets, i)]).sum(), 1, atol=1e-9)
         # The likeliest is the nearest, to within half a step.
         best = entries[np.argmax(log_prior[row(offsets, i)])]
