@@ -30,15 +30,13 @@ def test_an_event_is_one_line_of_key_and_value(name: str, values: dict[str, obje
 
 
 def test_the_headline_shows_what_is_known() -> None:
-    assert headline_text({"iteration": 4, "resolution_angstrom": 12.63, "accuracy_rotation_deg": None}) == (
-        "iteration 4  12.6 Å"
-    )
+    assert headline_text({"iteration": 4, "resolution_angstrom": 12.63, "accuracy_rotation_deg": None}) == ("12.6 Å")
 
 
 def test_a_terminal_shows_the_stage_the_iteration_and_the_line() -> None:
     out = io.StringIO()
     recorder = RichRecorder(Console(file=out, force_terminal=True, width=200))
-    recorder.event("iteration", iteration=3, resolution_angstrom=20.6)
+    recorder.event("iteration", iteration=3, resolution_angstrom=20.6, accuracy_rotation_deg=9.5)
     recorder.stage("Expectation", 10, "particles")
     for _ in range(10):
         recorder.advance()
@@ -47,8 +45,8 @@ def test_a_terminal_shows_the_stage_the_iteration_and_the_line() -> None:
     text = out.getvalue()
     assert "iteration=3 resolution_angstrom=20.6" in text
     assert "Expectation" in text
-    assert "10/10" in text
-    assert "iteration 3  20.6 Å" in text
+    assert "10/10 particles" in text
+    assert "20.6 Å  ±9.5°" in text
     assert "Warning: careful [bold]" in text
 
 

@@ -6,14 +6,13 @@ import sys
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from vitrea.cli.joblog import display_line, event_line
 
 # Figures of the last iteration shown beside the bar: key, and how to write the value.
 _HEADLINE = (
-    ("iteration", "iteration {}"),
     ("resolution_angstrom", "{:.3g} Å"),
     ("accuracy_rotation_deg", "±{:.3g}°"),
     ("accuracy_offset_angstrom", "±{:.2g} Å"),
@@ -22,13 +21,16 @@ _HEADLINE = (
 _SECONDS_WORTH_A_LINE = 5.0
 
 
-class RateColumn(ProgressColumn):
-    """Units of work per second."""
+class CountColumn(ProgressColumn):
+    """Units of work done, of how many, and how many per second; nothing for a stage that is not counted."""
 
     def render(self, task: Task) -> Text:
-        """Write the present rate, or nothing before there is one."""
+        """Write ``130/500 particles 33/s``."""
+        if task.total is None:
+            return Text("")
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:.3g} {task.fields['unit']}/s" if speed else "", style="cyan")
+        rate = f" {speed:.3g}/s" if speed else ""
+        return Text(f"{task.completed:.0f}/{task.total:.0f} {task.fields['unit']}{rate}", style="cyan")
 
 
 class RichRecorder:
@@ -46,9 +48,8 @@ class RichRecorder:
         self._progress = Progress(
             TextColumn("{task.fields[headline]}", style="bold"),
             TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            RateColumn(),
+            BarColumn(bar_width=16),
+            CountColumn(),
             TimeRemainingColumn(),
             console=console,
             transient=True,
