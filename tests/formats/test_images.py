@@ -134,6 +134,8 @@ def test_optics_groups_must_agree(make_set: MakeSet) -> None:
         ParticleImages(replace(particles, optics=(first, replace(second, pixel_size=1.6))))
     with pytest.raises(InputError, match="rlnImageSize is not known"):
         ParticleImages(replace(particles, optics=tuple(replace(g, image_size=0) for g in particles.optics)))
+    with pytest.raises(InputError, match="the particle set lacks the column rlnImageName"):
+        ParticleImages(replace(particles, table=particles.table.without("rlnImageName"), source=None))
     # A group no particle belongs to does not matter.
     alone = replace(particles.rows([0, 2]), optics=(first, replace(second, image_size=10)))
     assert ParticleImages(alone).box_size == 8

@@ -222,6 +222,12 @@ def test_numbers_are_short_where_that_is_exact(tmp_path: Path) -> None:
     assert [row[1] for row in rows] == ["0", "1", "2", "3", "4"]
 
 
+def test_comment_comes_first(tmp_path: Path) -> None:
+    write_star(tmp_path / "out.star", {"a": {"x": 1}}, comment="one\ntwo")
+    assert (tmp_path / "out.star").read_text().startswith("# one\n# two\n")
+    assert read_star(tmp_path / "out.star") == {"a": {"x": 1}}
+
+
 def test_line_breaks_are_refused_and_nothing_is_left(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="line break"):
         write_star(tmp_path / "out.star", {"a": {"x": "one\ntwo"}})

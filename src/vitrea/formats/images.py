@@ -60,7 +60,7 @@ class ParticleImages:
     """
 
     def __init__(self, particles: Particles) -> None:
-        self.source = particles.source
+        self._where = _where(particles)
         self._names: NDArray[Any] = _names(particles)
         self._used_groups = [particles.optics[int(i)] for i in np.unique(particles.optics_index)]
         self.box_size = self._common_box()
@@ -88,11 +88,11 @@ class ParticleImages:
         boxes = sorted({group.image_size for group in self._used_groups})
         if len(boxes) > 1:
             raise InputError(
-                f"{self.source}: optics groups differ in rlnImageSize ({', '.join(map(str, boxes))}); bring the images "
+                f"{self._where}: optics groups differ in rlnImageSize ({', '.join(map(str, boxes))}); bring the images "
                 "to one box first"
             )
         if boxes[0] <= 0:
-            raise InputError(f"{self.source}: rlnImageSize is not known")
+            raise InputError(f"{self._where}: rlnImageSize is not known")
         return boxes[0]
 
     def _common_pixel_size(self) -> float:
@@ -100,7 +100,7 @@ class ParticleImages:
         sizes = [group.pixel_size for group in self._used_groups]
         if max(sizes) > min(sizes) * (1 + _TOLERANCE):
             raise InputError(
-                f"{self.source}: optics groups differ in rlnImagePixelSize by more than 1% ({min(sizes):g} and "
+                f"{self._where}: optics groups differ in rlnImagePixelSize by more than 1% ({min(sizes):g} and "
                 f"{max(sizes):g}); rescale the images first"
             )
         return sizes[0]
@@ -190,7 +190,7 @@ class ParticleImages:
         if not unset and not 1 / (1 + _TOLERANCE) <= ratio <= 1 + _TOLERANCE:
             raise InputError(
                 f"the pixel size in the header of {self._paths[number]} is {header.pixel_size:g} Å, but "
-                f"rlnImagePixelSize of {self.source} is {self.pixel_size:g} Å; correct the one that is wrong"
+                f"rlnImagePixelSize of {self._where} is {self.pixel_size:g} Å; correct the one that is wrong"
             )
         if not unset and abs(ratio - 1) > 1e-4 and recorder is not None:
             recorder.warn(
@@ -204,13 +204,13 @@ class ParticleImages:
             raise InputError(f"the images of {path} are {width} x {height} pixels; particle images must be square")
         if width != self.box_size:
             raise InputError(
-                f"the images of {path} are {width} x {height} pixels, but rlnImageSize of {self.source} is "
+                f"the images of {path} are {width} x {height} pixels, but rlnImageSize of {self._where} is "
                 f"{self.box_size}"
             )
 
     def _beyond(self, number: int, row: int, count: int) -> InputError:
         return InputError(
-            f"rlnImageName {self._names[row]} of {self.source} asks for image {self._index[row] + 1}, but "
+            f"rlnImageName {self._names[row]} of {self._where} asks for image {self._index[row] + 1}, but "
             f"{self._paths[number]} holds {count}"
         )
 
@@ -237,9 +237,13 @@ def find_bad_images(images: ParticleImages, chunk: int = 1000) -> list[BadImage]
     return bad
 
 
+def _where(particles: Particles) -> str:
+    return "the particle set" if particles.source is None else str(particles.source)
+
+
 def _names(particles: Particles) -> NDArray[Any]:
     if "rlnImageName" not in particles.table:
-        raise InputError(f"{particles.source} lacks the column rlnImageName")
+        raise InputError(f"{_where(particles)} lacks the column rlnImageName")
     return particles.table["rlnImageName"]
 
 
