@@ -237,7 +237,7 @@ def _short_name(name: str) -> str:
 
 def pose_figures(result: PoseComparison, matched: Matched, symmetry: str) -> dict[str, Any]:
     """Return the figures of a comparison of particle sets under the names the JSON file gives them."""
-    from vitrea.geometry.euler import matrix_to_euler
+    from vitrea.geometry.euler import angular_distance, matrix_to_euler
 
     return {
         "kind": "particles",
@@ -247,6 +247,7 @@ def pose_figures(result: PoseComparison, matched: Matched, symmetry: str) -> dic
         "only_in_second": matched.only_second,
         "angular_error_deg": _summary(result.angles),
         "shift_error_angstrom": _summary(result.shifts),
+        "frame_angle": float(angular_distance(np.eye(3), result.frame)),
         "frame_euler": matrix_to_euler(result.frame).tolist(),
         "frame_shift_angstrom": result.frame_shift.tolist(),
         "mirrored": result.mirrored,
@@ -270,7 +271,8 @@ def _pose_lines(parameters: CompareParameters, figures: dict[str, Any]) -> list[
         euler = ", ".join(f"{value:.2f}" for value in figures["frame_euler"])
         shift = ", ".join(f"{value:.2f}" for value in figures["frame_shift_angstrom"])
         hand = "other hand, " if figures["mirrored"] else ""
-        lines.append(f"frames differ by: {hand}Euler angles ({euler}), shift ({shift}) Å; taken out")
+        turn = f"turn of {figures['frame_angle']:.2f}° (Euler angles {euler})"
+        lines.append(f"the frames differ by: {hand}{turn}, shift ({shift}) Å; taken out")
     rows = [(name, f"{angles[name]:.2f}", f"{shifts[name]:.2f}") for name in angles]
     return lines + _table((f"modulo {figures['symmetry']}", "angle (degrees)", "shift (Å)"), rows)
 

@@ -26,14 +26,15 @@ def draw_fsc(path: Path, fsc: HalfMapFsc) -> None:
     figure, axes = _page()
     frequency = np.arange(len(fsc.unmasked)) / (fsc.size * fsc.voxel_size)
     curves = (
-        ("unmasked", fsc.unmasked, _GREEN, 1.5),
-        ("masked", fsc.masked, _BLUE, 1.5),
-        ("masked, phases randomised", fsc.randomised, _RED, 1.5),
-        ("corrected for the mask", fsc.corrected if fsc.masked is not None else None, "black", 2.4),
+        ("unmasked", fsc.unmasked, _GREEN, "-", 1.5),
+        ("masked, phases randomised", fsc.randomised, _RED, "-", 1.5),
+        ("corrected for the mask", fsc.corrected if fsc.masked is not None else None, "black", "-", 2.6),
+        # The masked curve often lies under the corrected one: dashes on top show both.
+        ("masked", fsc.masked, _ORANGE, "--", 1.3),
     )
-    for label, curve, color, width in curves:
+    for label, curve, color, style, width in curves:
         if curve is not None:
-            axes.plot(frequency, curve, label=label, color=color, linewidth=width)
+            axes.plot(frequency, curve, label=label, color=color, linestyle=style, linewidth=width)
     axes.axhline(FSC_THRESHOLD, color=_GREY, linestyle="--", linewidth=1)
     axes.axhline(0.0, color=_GREY, linewidth=0.6)
     axes.text(0.004 * frequency[-1], FSC_THRESHOLD + 0.015, f"{FSC_THRESHOLD}", color=_GREY)
@@ -44,7 +45,7 @@ def draw_fsc(path: Path, fsc: HalfMapFsc) -> None:
     _resolution_axis(axes, frequency[-1])
     axes.set_ylabel("Fourier shell correlation of the half maps")
     axes.set_title(f"Resolution {fsc.resolution:.2f} Å at FSC = {FSC_THRESHOLD}")
-    axes.legend(frameon=False, loc="upper right")
+    axes.legend(frameon=False, loc="upper right", fontsize="small")
     _save(figure, path)
 
 

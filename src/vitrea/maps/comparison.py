@@ -12,7 +12,7 @@ from vitrea.fourier.fsc import fourier_shell_correlation, interpolated_resolutio
 from vitrea.geometry.symmetry import symmetry_matrices
 from vitrea.maps.alignment import align_maps
 from vitrea.maps.half_maps import as_tensor
-from vitrea.maps.transform import Placement, place_map
+from vitrea.maps.transform import Placement, place_map, smallest_equivalent
 from vitrea.records.recorder import Recorder
 
 Floats = NDArray[np.floating[Any]]
@@ -104,7 +104,8 @@ def compare_maps(
 
 def smallest_turn(placement: Placement, symmetry: str) -> Placement:
     """Return the equivalent placement of a symmetric map with the smallest angle of rotation."""
-    mirror = np.diag([-1.0, 1.0, 1.0]) if placement.mirrored else np.eye(3)
-    # A mirrored map has the mirrored operators.
-    equivalent = [placement.rotation @ mirror @ operator @ mirror for operator in symmetry_matrices(symmetry)]
-    return replace(placement, rotation=max(equivalent, key=lambda matrix: float(np.trace(matrix))))
+    operators = symmetry_matrices(symmetry)
+    if placement.mirrored:
+        mirror = np.diag([-1.0, 1.0, 1.0])
+        operators = mirror @ operators @ mirror  # a mirrored map has the mirrored operators
+    return replace(placement, rotation=smallest_equivalent(placement.rotation, operators))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vitrea.geometry.euler import angular_distance
 from vitrea.geometry.symmetry import symmetry_distance, symmetry_matrices
+from vitrea.maps.transform import smallest_equivalent
 
 Array = NDArray[np.float64]
 
@@ -35,7 +36,7 @@ class PoseComparison:
     shifts : ndarray, shape [particles]
         Distance in Å between the particle centres in the image.
     frame : ndarray, shape [3, 3]
-        G, which turns coordinates of the first frame into those of the second.
+        G, which turns coordinates of the first frame into those of the second; of equivalent ones the smallest turn.
     frame_shift : ndarray, shape [3]
         Position in Å, in the first frame, of the second frame's origin.
     mirrored : bool
@@ -131,7 +132,7 @@ def fit_rotation(first: Array, second: Array, symmetry: str, seed: int = 0) -> A
         errors = angular_distance(chosen, frame)
         agree = errors <= max(3.0 * float(np.median(errors)), 1e-3)
         frame = _nearest_rotation(chosen[agree].mean(axis=0))
-    return frame
+    return smallest_equivalent(frame, operators)
 
 
 def fit_frame_shift(first: Array, differences: Array, symmetry: str) -> Array:

@@ -54,6 +54,13 @@ class Placement:
         return float(angular_distance(np.eye(3), self.rotation))
 
 
+def smallest_equivalent(rotation: Floats, operators: Floats) -> NDArray[np.float64]:
+    """Return the one of ``rotation @ operator`` (operators of shape [m, 3, 3]) that turns by the smallest angle."""
+    equivalent = np.asarray(rotation, dtype=np.float64) @ np.asarray(operators, dtype=np.float64)
+    smallest: NDArray[np.float64] = equivalent[np.trace(equivalent, axis1=1, axis2=2).argmax()]
+    return smallest
+
+
 def place_map(density: Floats, placement: Placement) -> NDArray[np.float32]:
     """Turn, shift and (if so placed) mirror a map; what comes from outside the box is 0.
 
