@@ -10,7 +10,16 @@ import torch
 
 from vitrea.jobs import doctor
 from vitrea.jobs.base import Context
-from vitrea.jobs.doctor import DoctorParameters, check_transforms, examine, self_test
+from vitrea.jobs.doctor import (
+    DoctorParameters,
+    check_compiled_loops,
+    check_orientations,
+    check_transforms,
+    examine,
+    self_test,
+)
+from vitrea.kernels import project
+from vitrea.matching.reference import Reference
 from vitrea.records.errors import InputError, JobError
 from vitrea.records.recorder import SilentRecorder
 
@@ -59,6 +68,24 @@ def test_wrong_transforms_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     passed, detail = check_transforms(torch.device("cpu"))
     assert not passed
     assert "allowed" in detail
+
+
+def test_projections_along_inverted_rotations_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    true_project = Reference.project
+    monkeypatch.setattr(
+        Reference,
+        "project",
+        lambda reference, matrices, samples: true_project(reference, matrices.transpose(1, 2).contiguous(), samples),
+    )
+    passed, _ = check_orientations(torch.device("cpu"))
+    assert not passed
+
+
+def test_a_compiled_loop_that_differs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    true_project = project.project_slices
+    monkeypatch.setattr(project, "project_slices", lambda *arguments: 1.001 * true_project(*arguments))
+    passed, _ = check_compiled_loops(torch.device("cpu"))
+    assert not passed
 
 
 def test_each_check_is_reported_as_it_ends() -> None:

@@ -19,7 +19,9 @@ from vitrea.jobs.base import Context, Job, JobParameters, parameter
 from vitrea.records.errors import InputError, JobError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 _LIBRARIES = ("torch", "numpy", "scipy", "numba", "mrcfile", "gemmi", "astropy-healpix", "scikit-image", "pydantic")
 # A refinement of a small box needs about this much beside the interpreter and its libraries.
@@ -197,6 +199,7 @@ def self_test(device: torch.device, report: Callable[[Check], None]) -> list[Che
         ("Fourier transforms", check_transforms),
         ("matrix products", check_products),
         ("compiled loops", check_compiled_loops),
+        ("finding orientations", check_orientations),
         ("cache of compiled code", check_compile_cache),
         ("files", check_files),
     )
@@ -276,6 +279,62 @@ def check_compiled_loops(device: torch.device) -> tuple[bool, str]:
     # A sample within rounding of a grid plane may be read from either side of it; the median is free of such cases.
     error = float((found - exact).abs().median())
     return error < 1e-5, f"projection: median difference {error:.1e} from double precision (allowed 1e-5)"
+
+
+def check_orientations(device: torch.device) -> tuple[bool, str]:
+    """Find the orientations of noisy images whose projections are known in closed form, by the engine's coarse search.
+
+    The particle is a handful of Gaussian balls: its projection is a handful of Gaussian discs at the balls' positions
+    as seen from there.
+    """
+    import numpy as np
+    import torch
+
+    from vitrea.fourier.packed import packed_samples
+    from vitrea.fourier.transforms import to_fourier
+    from vitrea.geometry.euler import angular_distance, euler_to_matrix
+    from vitrea.geometry.sampling import angular_step, orientation_grid
+    from vitrea.geometry.shifts import shift_grid
+    from vitrea.matching.candidates import DenseSearch
+    from vitrea.matching.images import PreparedImages
+    from vitrea.matching.poses import PoseGrid
+    from vitrea.matching.reference import reference_from_map
+
+    size, width, count, radius = 32, 1.6, 16, 9
+    generator = np.random.default_rng(4)
+    balls = generator.uniform(-7.0, 7.0, (12, 3))  # x, y, z in pixels from the centre
+    rotations = euler_to_matrix(generator.uniform(0.0, 180.0, (count, 3)))
+    seen = np.einsum("mij,bj->mbi", rotations, balls)
+    line_integral = width * np.sqrt(2.0 * np.pi)
+    discs = [_discs(seen[..., axis], size, width) for axis in (1, 0)]
+    images = line_integral * np.einsum("mby,mbx->myx", *discs)
+    noise = float(images.std())
+    images += generator.normal(0.0, noise, images.shape)
+    samples, order = packed_samples(size, radius), 2
+    packed = samples.gather(to_fourier(torch.from_numpy(images.astype(np.float32)))).to(device)
+    axes = [_discs(balls[:, axis], size, width) for axis in (2, 1, 0)]
+    voxels = torch.from_numpy(np.einsum("bz,by,bx->zyx", *axes).astype(np.float32))
+    shifts = shift_grid(0.0, 1.0)
+    poses = PoseGrid(orientation_grid(order, "C1"), shifts, shifts, 0)
+    even = np.zeros(poses.orientation_count, dtype=np.float32)
+    search = DenseSearch(reference_from_map(voxels.to(device), radius), samples, poses, even)
+    ones = torch.ones_like(packed.real)
+    unused = torch.zeros(0, dtype=torch.float64, device=device)
+    best = search.best(PreparedImages(packed, packed, ones, ones / (noise**2 / 2.0), unused, unused)).orientation
+    errors = angular_distance(poses.coarse_matrices(best).double().numpy(), rotations)
+    # No orientation is farther from the grid than about three quarters of its step.
+    step = angular_step(order)
+    return bool(errors.max() < step), (
+        f"{count} noisy images, {poses.orientation_count} orientations: largest error {errors.max():.1f}° "
+        f"(grid step {step:g}°)"
+    )
+
+
+def _discs(centres: NDArray[np.float64], size: int, width: float) -> NDArray[np.float64]:
+    """Gaussian profiles along one axis of a box; centres in pixels from its centre, shape [..., size]."""
+    import numpy as np
+
+    return np.exp(-0.5 * ((np.arange(size) - size // 2 - centres[..., None]) / width) ** 2)
 
 
 def check_compile_cache(device: torch.device) -> tuple[bool, str]:
