@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,10 +117,11 @@ def test_help_imports_no_heavy_library(words: list[str]) -> None:
 def test_help_is_instant() -> None:
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = os.times()
         subprocess.run([sys.executable, "-m", "vitrea", "--help"], capture_output=True, check=True, timeout=60)
-        seconds.append(time.perf_counter() - start)
-    # 0.2 s on a quiet machine; the best of three, because tests share the machine with others.
+        after = os.times()
+        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    # 0.2 s on a quiet machine. Processor time, and the best of three, because tests share the machine with others.
     assert min(seconds) < 0.4
 
 

@@ -64,8 +64,8 @@ def escape_markup(text: str) -> str:
 
 
 def _reflow(text: str) -> str:
-    """Join the lines of each paragraph: the help page breaks them to the width of the terminal."""
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+    """Join the lines of each paragraph, which the help page breaks to the width of the terminal; drop code marks."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.replace("``", "").split("\n\n"))
 
 
 Entry = tuple[str, Any, Any]
