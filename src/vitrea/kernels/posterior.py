@@ -17,7 +17,7 @@ from torch import Tensor
 
 DEPTH = 30.0
 BINS_PER_NAT = 8
-_BINS = int(DEPTH * BINS_PER_NAT)
+_BINS = int(DEPTH * BINS_PER_NAT) + 1  # rounding may put a sample at DEPTH itself
 
 
 @njit(fastmath=False, cache=True)
@@ -103,6 +103,20 @@ def _normalise_rows_numba(scores, order, first, fraction, best_row, best_shift, 
         counts[i] = count
 
 
+def significant_orientations_torch(
+    scores: Tensor, power: Tensor, log_orientation: Tensor, log_shift: Tensor, fraction: float, margin: float
+) -> tuple[Tensor, Tensor]:
+    """Plain torch body of `significant_orientations`; sorts, so that the set kept is the smallest."""
+    scores += (log_orientation - power)[:, None, :] + log_shift[:, :, None]
+    flat = scores.flatten(1)
+    best = flat.amax(dim=1, keepdim=True)
+    ranked = flat.sort(dim=1, descending=True).values
+    mass = torch.exp(ranked - best).cumsum(dim=1)
+    last = (mass < fraction * mass[:, -1:]).sum(dim=1, keepdim=True)
+    keep = scores >= (ranked.gather(1, last) - margin)[:, :, None]
+    return keep.any(dim=1).to(torch.uint8), keep.sum(dim=(1, 2))
+
+
 def significant_orientations(
     scores: Tensor, power: Tensor, log_orientation: Tensor, log_shift: Tensor, fraction: float, margin: float
 ) -> tuple[Tensor, Tensor]:
@@ -129,9 +143,9 @@ def significant_orientations(
     counts : Tensor of int64, shape [particles]
         Number of significant poses.
     """
-    flags = torch.zeros(power.shape, dtype=torch.uint8, device=scores.device)
-    counts = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
     if scores.device.type == "cpu":
+        flags = torch.zeros(power.shape, dtype=torch.uint8)
+        counts = torch.zeros(len(scores), dtype=torch.int64)
         _select_dense_numba(
             scores.numpy(),
             power.numpy(),
@@ -143,16 +157,40 @@ def significant_orientations(
             counts.numpy(),
         )
         return flags, counts
-    scores += (log_orientation - power)[:, None, :] + log_shift[:, :, None]
-    flat = scores.flatten(1)
-    best = flat.amax(dim=1)
-    ranked = torch.exp(flat - best[:, None]).sort(dim=1, descending=True).values
-    reached = ranked.cumsum(dim=1) >= fraction * ranked.sum(dim=1, keepdim=True)
-    cut = best + torch.log(ranked.gather(1, reached.int().argmax(dim=1, keepdim=True))[:, 0]) - margin
-    keep = scores >= cut[:, None, None]
-    flags[keep.any(dim=1)] = 1
-    counts += keep.sum(dim=(1, 2))
-    return flags, counts
+    return significant_orientations_torch(scores, power, log_orientation, log_shift, fraction, margin)
+
+
+def normalise_rows_torch(scores: Tensor, order: Tensor, first: Tensor, fraction: float) -> dict[str, Tensor]:
+    """Plain torch body of `normalise_rows`; sorts, so that the set kept is the smallest."""
+    host = _empty_results(len(first) - 1)
+    bounds = first.tolist()
+    for i in range(len(first) - 1):
+        rows = order[bounds[i] : bounds[i + 1]].to(scores.device)
+        block = scores[rows].double()
+        best, place = block.flatten().max(dim=0)
+        weights = torch.exp(block - best)
+        total = weights.sum()
+        ranked = weights.flatten().sort(descending=True).values
+        mass = ranked.cumsum(0)
+        cut = ranked[(mass < fraction * mass[-1]).sum()]
+        kept = torch.where(weights >= cut, weights / total, 0.0)
+        scores[rows] = kept.to(scores.dtype)
+        host["best_row"][i] = rows[int(place) // block.shape[1]]
+        host["best_shift"][i] = int(place) % block.shape[1]
+        host["evidence"][i] = float(best) + math.log(float(total))
+        host["top"][i] = 1.0 / float(total)
+        host["counts"][i] = int((kept > 0).sum())
+    return host
+
+
+def _empty_results(particles: int) -> dict[str, Tensor]:
+    return {
+        "best_row": torch.zeros(particles, dtype=torch.int64),
+        "best_shift": torch.zeros(particles, dtype=torch.int64),
+        "evidence": torch.zeros(particles, dtype=torch.float64),
+        "top": torch.zeros(particles, dtype=torch.float64),
+        "counts": torch.zeros(particles, dtype=torch.int64),
+    }
 
 
 def normalise_rows(scores: Tensor, order: Tensor, first: Tensor, fraction: float) -> dict[str, Tensor]:
@@ -175,33 +213,10 @@ def normalise_rows(scores: Tensor, order: Tensor, first: Tensor, fraction: float
         ``best_row``, ``best_shift`` (the most probable pose), ``evidence`` (log of the summed weights), ``top``
         (the largest posterior weight) and ``counts`` (number of significant poses).
     """
-    particles = len(first) - 1
-    host = {
-        "best_row": torch.zeros(particles, dtype=torch.int64),
-        "best_shift": torch.zeros(particles, dtype=torch.int64),
-        "evidence": torch.zeros(particles, dtype=torch.float64),
-        "top": torch.zeros(particles, dtype=torch.float64),
-        "counts": torch.zeros(particles, dtype=torch.int64),
-    }
     if scores.device.type == "cpu":
+        host = _empty_results(len(first) - 1)
         _normalise_rows_numba(
             scores.numpy(), order.numpy(), first.numpy(), fraction, *(host[name].numpy() for name in host)
         )
         return host
-    bounds = first.tolist()
-    for i in range(particles):
-        rows = order[bounds[i] : bounds[i + 1]]
-        block = scores[rows]
-        best, place = block.flatten().max(dim=0)
-        weights = torch.exp((block - best).double())
-        total = weights.sum()
-        ranked = weights.flatten().sort(descending=True).values
-        cut = ranked[(ranked.cumsum(0) >= fraction * total).int().argmax()]
-        kept = torch.where(weights >= cut, weights / total, 0.0)
-        scores[rows] = kept.to(scores.dtype)
-        host["best_row"][i] = rows[int(place) // block.shape[1]]
-        host["best_shift"][i] = int(place) % block.shape[1]
-        host["evidence"][i] = float(best) + math.log(float(total))
-        host["top"][i] = 1.0 / float(total)
-        host["counts"][i] = int((kept > 0).sum())
-    return host
+    return normalise_rows_torch(scores, order, first, fraction)

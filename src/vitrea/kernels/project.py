@@ -12,7 +12,6 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-
 # Numba checks signed indices for wrap-around; unsigned ones into flat arrays spare it that, which halves the time.
 _ONE, _TWO, _THREE = np.uintp(1), np.uintp(2), np.uintp(3)
 
