@@ -24,6 +24,7 @@ class JobEntry:
 # In the order in which they are used. A test holds each summary against the job's own.
 JOBS: tuple[JobEntry, ...] = (
     JobEntry("doctor", "Check this machine: versions, devices, speed, memory, a self-test."),
+    JobEntry("refine3d", "Refine a 3D map from particles: gold-standard half maps, resolution, poses."),
     JobEntry("mask", "Make a soft solvent mask from a map, or a sphere."),
     JobEntry("postprocess", "Measure the resolution of two half maps and sharpen their sum."),
     JobEntry("compare", "Compare two maps (placement, FSC) or the poses of two particle sets."),

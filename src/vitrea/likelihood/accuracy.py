@@ -1,8 +1,8 @@
 """How accurately poses can be found: the smallest change of a pose that the data would notice.
 
-A change is noticed when it makes the image less probable by a factor of 100, that is when the difference of two noise-free
-projections, weighed by the noise, reaches ``sum |CTF (P - P')|² / (2 sigma²) = ln 100`` (RELION's criterion; Scheres 2012,
-doi:10.1016/j.jsb.2012.09.006).
+A change is noticed when it makes the image less probable by a factor of 100, that is when the difference of two
+noise-free projections, weighed by the noise, reaches ``sum |CTF (P - P')|² / (2 sigma²) = ln 100`` (RELION's criterion;
+Scheres 2012, doi:10.1016/j.jsb.2012.09.006).
 """
 
 from __future__ import annotations

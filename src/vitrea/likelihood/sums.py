@@ -26,7 +26,8 @@ class HalfSums:
     counts : ndarray, shape [groups]
         Particles of each group.
     agreement, strength : ndarray, shape [groups]
-        Sums of ``Re(conj(A) X)`` and ``|A|²`` over well-determined shells, A the unscaled model: their ratio is the scale.
+        Sums of ``Re(conj(A) X)`` and ``|A|²`` over well-determined shells, A the unscaled model: their ratio is the
+        scale.
     directions : ndarray, shape [directions]
         Probability mass of each direction.
     offset_square, mass : float

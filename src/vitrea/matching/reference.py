@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vitrea.fourier.gridding import interpolation_correction
 from vitrea.fourier.packed import PackedSamples
 from vitrea.kernels.project import project_slices
 
@@ -51,21 +52,6 @@ class Reference:
             raise ValueError(f"samples reach radius {samples.radius}, the reference only {self.radius}")
         coordinates = torch.from_numpy(samples.coordinates).to(self.grid.device)
         return project_slices(self.grid, self.half_z, self.half, matrices, coordinates, self.padding)
-
-
-def interpolation_correction(size: int, padding: float, dims: int, device: torch.device | None = None) -> Tensor:
-    """Real-space image of trilinear interpolation in an oversampled Fourier grid: ``sinc²(r / (padding size))``.
-
-    Dividing a map by it before it is sampled, or after it is reconstructed, undoes the interpolation's fall-off
-    (Jackson et al. 1991, doi:10.1109/42.97598).
-
-    Returns
-    -------
-    Tensor of float32, shape [size] * dims
-    """
-    axis = torch.arange(size, dtype=torch.float64, device=device) - size // 2
-    squared = sum(torch.meshgrid(*([axis**2] * dims), indexing="ij"), start=torch.zeros((), dtype=torch.float64))
-    return (torch.sinc(squared.sqrt() / (padding * size)) ** 2).to(torch.float32)
 
 
 def reference_from_map(voxels: Tensor, radius: int, padding: int = 2) -> Reference:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitrea.fourier.gridding import interpolation_correction
 from vitrea.fourier.packed import PackedSamples
 from vitrea.geometry.masks import soft_sphere
 from vitrea.kernels.project import backproject_slices, project_slices
-from vitrea.matching.reference import interpolation_correction
 
 # Where nothing regularises a reconstruction, a voxel's weight is not allowed below this share of its shell's mean:
 # a voxel that few slices touched would otherwise be pure amplified noise.

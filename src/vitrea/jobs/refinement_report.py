@@ -1,0 +1,79 @@
+"""The page a refinement leaves: maps, resolution, views and convergence, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vitrea.jobs.refinement_files import RefinementFiles
+from vitrea.likelihood.state import RunState
+from vitrea.report.figures import angular_distribution, convergence_curves, fsc_curves, map_projections, map_slices
+from vitrea.report.page import Section, write_page
+
+_CURVES = {
+    "resolution (Å)": "resolution_angstrom",
+    "angular accuracy (°)": "accuracy_rotation_deg",
+    "change of angles (°)": "change_rotation_deg",
+    "change of offsets (Å)": "change_offset_angstrom",
+}
+_UNKNOWN = 999.0
+
+
+def write_report(files: RefinementFiles, state: RunState, history: Sequence[dict[str, float]]) -> None:
+    """Write ``<root>_report.html``.
+
+    Parameters
+    ----------
+    files : RefinementFiles
+    state : RunState
+        After the last iteration.
+    history : sequence of dict
+        Figures of the iterations of this session.
+    """
+    model = state.joined or state.halves[0]
+    optics = files.particles.optics[0]
+    pixel, size, resolution = optics.pixel_size, optics.image_size, state.progress.resolution
+    series = {
+        name: [np.nan if item[key] >= _UNKNOWN else item[key] for item in history] for name, key in _CURVES.items()
+    }
+    sections = [
+        Section(
+            "The map",
+            "Slices through the centre, and sums along the axes. A good map shows a compact molecule on an even "
+            "background, with detail as fine as the resolution promises.",
+            facts={
+                "particles": str(len(files.particles)),
+                "symmetry": files.settings.symmetry,
+                "resolution without mask": f"{resolution:.2f} Å",
+                "angular accuracy": f"{model.accuracy_rotation:.2f}°",
+                "translational accuracy": f"{model.accuracy_translation:.2f} Å",
+            },
+            figures=[
+                (map_slices(model.voxels, pixel), "Central slices"),
+                (map_projections(model.voxels, pixel), "Projections"),
+            ],
+        ),
+        Section(
+            "Resolution",
+            "The correlation between the two half maps, shell by shell, before masking: solvent noise makes it look "
+            "worse than it is, and vitrea postprocess measures it with a mask.",
+            figures=[
+                (
+                    fsc_curves({"unmasked": model.fsc}, pixel, size, (0.5, 0.143), resolution=resolution),
+                    "Fourier shell correlation",
+                )
+            ],
+        ),
+        Section(
+            "Views",
+            "From how many directions the particles were seen. Large empty regions make a map poorer along some axes.",
+            figures=[(angular_distribution(state.particles.eulers), "Particles per direction")],
+        ),
+    ]
+    if len(history) > 1:
+        figure = convergence_curves([item["iteration"] for item in history], series)
+        sections.append(Section("Convergence", "How the run settled.", figures=[(figure, "Iteration by iteration")]))
+    lead = f"{len(files.particles)} particles refined to {resolution:.2f} Å (unmasked) in {state.iteration} iterations."
+    write_page(Path(f"{files.root}_report.html"), f"Refinement {files.root}", lead, sections)

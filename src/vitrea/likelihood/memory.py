@@ -1,0 +1,57 @@
+"""How much memory a refinement takes, known before it starts."""
+
+from __future__ import annotations
+
+from vitrea.geometry.sampling import orientation_grid
+from vitrea.likelihood.data import ParticleData
+from vitrea.likelihood.settings import Settings
+
+_COMPLEX, _REAL = 8, 4
+SMALLEST_WORKING_MEMORY = 24 << 20
+LARGEST_WORKING_MEMORY = 2 << 30
+
+
+def working_memory(box_size: int, available: int) -> int:
+    """Return the bytes to spend on the scores of one block: four padded grids, but no more than a quarter of what is free."""
+    wanted = 4 * _COMPLEX * (2 * box_size) ** 2 * (box_size + 1)
+    return int(max(SMALLEST_WORKING_MEMORY, min(wanted, available // 4, LARGEST_WORKING_MEMORY)))
+
+
+def refinement_memory(data: ParticleData, settings: Settings, working: int) -> list[tuple[str, int]]:
+    """Estimate what each stage of a refinement holds at once.
+
+    Parameters
+    ----------
+    data : ParticleData
+    settings : Settings
+    working : int
+        Bytes for scores and rows of one block.
+
+    Returns
+    -------
+    list of (str, int)
+        Stage and bytes, the last iteration (all frequencies) included; the program itself and the memory-mapped images
+        do not count.
+    """
+    size, padding = data.box_size, settings.padding
+    voxels = size**3
+    grid = (2 * padding * size // 2 + 4) ** 2 * (padding * size // 2 + 3)
+    padded = (padding * size) ** 3
+    references = 2 * grid * _COMPLEX
+    sums = 2 * grid * (_COMPLEX + _REAL)
+    maps = 2 * 2 * voxels * _REAL
+    order = settings.auto_local_healpix_order - 1
+    orientations = orientation_grid(order, settings.symmetry).size
+    # The coarse pass of the finest global search compares up to the detail that its step allows.
+    samples = (
+        1.6 * min(size / 2, 1.2 * size * data.pixel_size / (3.14 * settings.particle_diameter / (6 * 2**order))) ** 2
+    )
+    projections = int(orientations * samples * (2 * _COMPLEX + _REAL))
+    base = references + sums + maps
+    return [
+        ("reference to Fourier grid", int(base + padded * _REAL + 2 * padded / 2 * _COMPLEX)),
+        ("expectation, global search", int(base + 3 * working + projections)),
+        ("expectation, local search", int(base + 3 * working)),
+        ("expectation, last iteration to Nyquist", int(base + 3 * working)),
+        ("reconstruction", int(base + 2 * padded / 2 * _COMPLEX + padded * _REAL + 2 * grid * _COMPLEX)),
+    ]
