@@ -66,6 +66,33 @@ class PackedSamples:
         """
         return transforms.flatten(start_dim=1)[:, torch.from_numpy(self.index).to(transforms.device)]
 
+    def scatter(self, packed: Tensor) -> Tensor:
+        """Put samples back into half transforms, zero elsewhere: `gather` undone for what the radius holds.
+
+        Parameters
+        ----------
+        packed : Tensor, complex, shape [images, samples]
+
+        Returns
+        -------
+        Tensor, complex, shape [images, *half transform]
+            In the layout of `fourier.transforms`, both mates in the plane x = 0: its inverse transform is real.
+        """
+        lead, shape = len(packed), (self.size,) * (self.dims - 1) + (self.size // 2 + 1,)
+        flat = torch.zeros((lead, int(np.prod(shape))), dtype=packed.dtype, device=packed.device)
+        flat[:, torch.from_numpy(self.index).to(packed.device)] = packed
+        edge = np.flatnonzero((self.coordinates[:, 0] == 0) & (self.shell > 0))
+        mirrored = -self.coordinates[edge].astype(np.int64) % self.size
+        place = mirrored[:, 1] * shape[-1] + (mirrored[:, 2] * self.size * shape[-1] if self.dims == 3 else 0)
+        chosen = torch.from_numpy(edge).to(packed.device)
+        flat[:, torch.from_numpy(place).to(packed.device)] = packed[:, chosen].conj()
+        return flat.reshape(lead, *shape)
+
+    def frequencies(self, pixel_size: float) -> tuple[Tensor, Tensor]:
+        """Spatial frequency (y, x) of each sample in 1/Å, float64, shape [samples] each; pixel size in Å."""
+        scaled = torch.from_numpy(self.coordinates.astype(np.float64)) / (self.size * pixel_size)
+        return scaled[:, 1].contiguous(), scaled[:, 0].contiguous()
+
     def phase_ramps(self, shifts: NDArray[np.float64]) -> Tensor:
         """Return the phase factors that translate an image.
 

@@ -1,0 +1,79 @@
+"""What the microscope did to each particle of a set: CTF and phase aberrations, group by group."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitrea.optics.aberrations import aberration_phase
+from vitrea.optics.ctf import ctf
+from vitrea.records.particles import Particles
+
+
+def particle_ctf(
+    frequency_y: Tensor,
+    frequency_x: Tensor,
+    particles: Particles,
+    *,
+    intact_first_peak: bool = False,
+    absolute: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """CTF of every particle of a set, with its optics group's voltage, Cs, contrast and symmetric aberrations.
+
+    Parameters
+    ----------
+    frequency_y, frequency_x : Tensor, shape [samples]
+        Spatial frequency in 1/Å.
+    particles : Particles
+        Must have defocus; ``rlnPhaseShift``, ``rlnCtfBfactor`` and ``rlnCtfScalefactor`` are used where present.
+    intact_first_peak, absolute, dtype
+        As in `vitrea.optics.ctf.ctf`.
+
+    Returns
+    -------
+    Tensor, shape [particles, samples]
+    """
+    values = torch.empty((len(particles), *frequency_y.shape), dtype=dtype, device=frequency_y.device)
+    columns = {
+        "phase_shift": particles.table.numbers("rlnPhaseShift", 0.0),
+        "b_factor": particles.table.numbers("rlnCtfBfactor", 0.0),
+        "scale": particles.table.numbers("rlnCtfScalefactor", 1.0),
+    }
+    defocus, owner = particles.defocus, particles.optics_index
+    for number in np.unique(owner):
+        rows = np.flatnonzero(owner == number)
+        values[torch.from_numpy(rows).to(values.device)] = ctf(
+            frequency_y,
+            frequency_x,
+            particles.optics[number],
+            torch.from_numpy(defocus[rows]).to(values.device),
+            **{name: torch.from_numpy(column[rows]).to(values.device) for name, column in columns.items()},
+            intact_first_peak=intact_first_peak,
+            absolute=absolute,
+            dtype=dtype,
+        )
+    return values
+
+
+def particle_aberrations(frequency_y: Tensor, frequency_x: Tensor, particles: Particles) -> Tensor | None:
+    """Factors by which beam tilt and odd aberrations multiplied the transform of every particle of a set.
+
+    Parameters
+    ----------
+    frequency_y, frequency_x : Tensor, shape [samples]
+        Spatial frequency in 1/Å.
+    particles : Particles
+
+    Returns
+    -------
+    Tensor of complex64, shape [particles, samples], or None
+        Of modulus one: multiply particles by the conjugate to correct them. None where no group has aberrations.
+    """
+    phases = [aberration_phase(frequency_y, frequency_x, group) for group in particles.optics]
+    if all(phase is None for phase in phases):
+        return None
+    plain = torch.ones(frequency_y.shape, dtype=torch.complex64, device=frequency_y.device)
+    table = torch.stack([plain if phase is None else phase for phase in phases])
+    return table[torch.from_numpy(particles.optics_index).to(table.device)]
