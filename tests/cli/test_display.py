@@ -30,7 +30,7 @@ def test_an_event_is_one_line_of_key_and_value(name: str, values: dict[str, obje
 
 
 def test_the_headline_shows_what_is_known() -> None:
-    assert headline_text({"iteration": 4, "resolution_angstrom": 12.63, "accuracy_rotation_deg": None}) == ("12.6 Å")
+    assert headline_text({"iteration": 4, "resolution_angstrom": 12.63, "accuracy_rotation_deg": 999.0}) == ("12.6 Å")
 
 
 def test_a_terminal_shows_the_stage_the_iteration_and_the_line() -> None:

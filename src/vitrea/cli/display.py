@@ -15,8 +15,10 @@ from vitrea.cli.joblog import display_line, event_line
 _HEADLINE = (
     ("resolution_angstrom", "{:.3g} Å"),
     ("accuracy_rotation_deg", "±{:.3g}°"),
-    ("accuracy_offset_angstrom", "±{:.2g} Å"),
+    ("accuracy_translation_angstrom", "±{:.2g} Å"),
 )
+# RELION's way to say that an accuracy is not known yet.
+_UNKNOWN = 999.0
 # A stage shorter than this is not worth a line of its own where there is no terminal.
 _SECONDS_WORTH_A_LINE = 5.0
 
@@ -90,7 +92,7 @@ def headline_text(figures: dict[str, object]) -> str:
     texts = []
     for key, form in _HEADLINE:
         value = figures.get(key)
-        if isinstance(value, (int, float)):
+        if isinstance(value, (int, float)) and value < _UNKNOWN:
             texts.append(form.format(value))
     return "  ".join(texts)
 
