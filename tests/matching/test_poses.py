@@ -1,0 +1,50 @@
+"""Numbers of poses and what they stand for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vitrea.geometry.euler import euler_to_matrix
+from vitrea.geometry.sampling import orientation_grid
+from vitrea.geometry.shifts import oversample_shifts, shift_grid
+from vitrea.matching.poses import PoseGrid
+
+
+@pytest.fixture
+def poses() -> PoseGrid:
+    shifts = shift_grid(2.0, 1.0)
+    grid = orientation_grid(1, "C2", perturbation=0.2)
+    return PoseGrid(grid, oversample_shifts(shifts, 1.0, 0, 0.2), oversample_shifts(shifts, 1.0, 1, 0.2), 1)
+
+
+def test_orientation_numbers(poses: PoseGrid) -> None:
+    grid = poses.orientations
+    assert poses.psi_count == 12
+    assert poses.orientation_count == len(grid.directions) * 12
+    assert poses.children == 8
+    number = np.array([0, 11, 12, 5 * 12 + 7])
+    np.testing.assert_array_equal(poses.directions_of(number), [0, 0, 1, 5])
+    eulers = np.column_stack([grid.directions[[0, 0, 1, 5]], grid.psi[[0, 11, 0, 7]]])
+    expected = euler_to_matrix(eulers) @ grid.perturbation_matrix()
+    in_plane_first = poses.coarse_matrices(number).numpy()
+    # The grid turns as a whole: coarse views are the unperturbed ones times one rotation (float32).
+    np.testing.assert_allclose(in_plane_first, expected, atol=1e-6)
+
+
+def test_fine_orientations_surround_their_parent(poses: PoseGrid) -> None:
+    parents = np.array([40, 3, 40])
+    fine = parents[:, None] * 8 + np.arange(8)
+    matrices = poses.fine_matrices(fine.ravel()).reshape(3, 8, 3, 3)
+    np.testing.assert_allclose(matrices[0], matrices[2])
+    for parent, children in zip(poses.coarse_matrices(parents).double().numpy(), matrices, strict=True):
+        cosine = (np.einsum("cij,ij->c", children, parent) - 1) / 2
+        angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+        # A pixel of order 1 reaches at most 25 degrees from its centre; in the plane children are 7.5 degrees off.
+        assert angle.max() < 25 + 7.5
+        assert angle.min() > 3
+        assert np.abs(children.mean(axis=0) - parent).max() < 0.1
+
+
+def test_fine_shifts_surround_their_parent(poses: PoseGrid) -> None:
+    np.testing.assert_allclose(poses.fine_shifts.reshape(-1, 4, 2).mean(axis=1), poses.shifts)
