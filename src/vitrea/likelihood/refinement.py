@@ -177,7 +177,7 @@ class Refinement:
             joined = _joined_statistics(joined, halves)
         particles = _collect(state.particles, pair, self.data.pixel_size, keep_norm=first)
         rotation, offset = self._changes(state.particles, particles)
-        progress = update_changes(progress, rotation, offset)
+        progress = update_changes(progress, sampling, rotation, offset)
         model = joined or halves[0]
         progress = update_resolution(progress, model.ssnr, model.fsc, self.box_angstrom)
         progress = replace(progress, converged=not last and has_converged(progress), finished=last)

@@ -17,10 +17,14 @@ from vitrea.likelihood.state import FloatArray, Progress, Sampling
 
 # Poses count as still settling while their mean change is at least this much smaller than ever before.
 SETTLING = 1.03
+# ... and while it is larger than this fraction of the coarse step: below, the grid itself makes the changes.
+GRID_NOISE = 0.4
 # A step finer than this fraction of the accuracy is finer than the data can tell.
 ACCURACY_FRACTION = 0.75
 # An FSC above this at the edge of the comparison says that there is more to see beyond it.
 HIGH_FSC = 0.2
+# Stands for a change or an accuracy not yet known, as in RELION's files.
+UNKNOWN = 999.0
 # Largest fine translational step, Å.
 LARGEST_FINE_STEP = 1.5
 
@@ -61,9 +65,23 @@ def update_resolution(progress: Progress, ssnr: FloatArray, fsc: FloatArray, box
     )
 
 
-def update_changes(progress: Progress, rotation: float, offset: float) -> Progress:
-    """Return the progress with the changes of the poses in this iteration (degrees, Å) taken into account."""
-    settled = SETTLING * rotation >= progress.smallest_rotation and SETTLING * offset >= progress.smallest_offset
+def update_changes(progress: Progress, sampling: Sampling, rotation: float, offset: float) -> Progress:
+    """Return the progress with the changes of the poses in this iteration taken into account.
+
+    Parameters
+    ----------
+    progress : Progress
+    sampling : Sampling
+        Of the iteration just done.
+    rotation, offset : float
+        Degrees and Å.
+    """
+    known = progress.smallest_rotation < UNKNOWN  # one iteration alone on a grid does not tell
+    turned = rotation < GRID_NOISE * angular_step(sampling.healpix_order)
+    moved = offset < GRID_NOISE * sampling.offset_step
+    turned = turned or SETTLING * rotation >= progress.smallest_rotation
+    moved = moved or SETTLING * offset >= progress.smallest_offset
+    settled = known and turned and moved
     return replace(
         progress,
         change_rotation=rotation,
@@ -101,7 +119,9 @@ def update_sampling(
     order = sampling.healpix_order + 1
     offset_range, offset_step = next_offsets(progress, sampling, settings.oversampling, accuracy_translation)
     finer = Sampling(order, offset_range, offset_step, local=order >= settings.auto_local_healpix_order)
-    progress = replace(progress, stalled_resolution=0, stalled_poses=0, smallest_rotation=999.0, smallest_offset=999.0)
+    progress = replace(
+        progress, stalled_resolution=0, stalled_poses=0, smallest_rotation=UNKNOWN, smallest_offset=UNKNOWN
+    )
     return progress, finer
 
 

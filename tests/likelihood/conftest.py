@@ -1,0 +1,142 @@
+"""Simulated particles whose poses, noise and scales are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from vitrea.geometry.euler import matrix_to_euler
+from vitrea.geometry.symmetry import symmetry_matrices
+from vitrea.likelihood.data import ParticleData
+from vitrea.likelihood.maximisation import spherical_mask
+from vitrea.likelihood.refinement import Refinement
+from vitrea.likelihood.settings import Settings
+from vitrea.likelihood.state import ParticleState
+from vitrea.optics.ctf import ctf
+from vitrea.records.optics import Optics
+from vitrea.records.recorder import SilentRecorder
+
+PIXEL = 4.0
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Particles with known poses.
+
+    Attributes
+    ----------
+    data : ParticleData
+    images : ndarray of float32, shape [particles, n, n]
+    eulers, origins : ndarray
+        True poses: degrees; Å, the shift that brings a particle to the centre.
+    map : ndarray of float32, shape [n, n, n]
+        The true map, on the greyscale of the images.
+    sigma : float
+        Standard deviation of the noise.
+    """
+
+    data: ParticleData
+    images: NDArray[np.float32]
+    eulers: NDArray[np.float64]
+    origins: NDArray[np.float64]
+    map: NDArray[np.float32]
+    sigma: float
+
+    def with_images(self, images: NDArray[np.float32], **optics: Any) -> Simulation:
+        """The same particles with other images, and optics changed."""
+        groups = tuple(replace(group, **optics) for group in self.data.optics)
+        data = replace(self.data, load=lambda index: images[index], optics=groups)
+        return replace(self, images=images, data=data)
+
+    def particles(self, known: bool = False) -> ParticleState:
+        """State before the first iteration, with or without the true poses."""
+        count = len(self.data)
+        zeros = np.zeros(count)
+        eulers, shifts = (self.eulers, self.origins) if known else (np.zeros((count, 3)), np.zeros((count, 2)))
+        half = np.arange(count) % 2 + 1
+        return ParticleState(eulers, shifts, np.ones(count), zeros, zeros, np.zeros(count, dtype=np.int64), half)
+
+    def refinement(self, settings: Settings, memory: int = 64 << 20) -> Refinement:
+        """A refinement of these particles on the CPU."""
+        mask = spherical_mask(self.data.box_size, settings.particle_diameter, PIXEL, settings.mask_edge)
+        return Refinement(self.data, settings, mask, torch.device("cpu"), memory, SilentRecorder())
+
+
+def _transfer(size: int, defocus: NDArray[np.float64], optics: Optics) -> NDArray[np.float32]:
+    ky, kx = np.fft.fftfreq(size, PIXEL), np.fft.rfftfreq(size, PIXEL)
+    y, x = np.broadcast_arrays(ky[:, None], kx[None, :])
+    return ctf(torch.from_numpy(y.copy()), torch.from_numpy(x.copy()), optics, torch.from_numpy(defocus)).numpy()
+
+
+@pytest.fixture(scope="session")
+def simulate(lopsided: Any) -> Callable[..., Simulation]:
+    """Maker of simulations."""
+
+    def make(
+        particles: int,
+        size: int = 24,
+        snr: float = 1.0,
+        symmetry: str = "C1",
+        seed: int = 1,
+        matrices: NDArray[np.float64] | None = None,
+        origins: NDArray[np.float64] | None = None,
+        gains: NDArray[np.float64] | None = None,
+        scales: NDArray[np.float64] | None = None,
+        with_ctf: bool = True,
+        model: Any = None,
+    ) -> Simulation:
+        """Simulate.
+
+        snr is the variance of the signal (CTF applied, whole box) over that of the noise; gains multiply whole images;
+        scales the signal only, of micrographs to which particles belong in turn. origins in pixels.
+        """
+        rng = np.random.default_rng([seed, 77])
+        shape = (model or lopsided) if symmetry == "C1" else _symmetric(lopsided, symmetry)
+        views = Rotation.random(particles, random_state=seed).as_matrix() if matrices is None else matrices
+        shifts = rng.uniform(-1.5, 1.5, (particles, 2)) if origins is None else origins
+        optics = Optics(PIXEL, size, 300.0, 2.7, 0.1)
+        defocus = np.column_stack([rng.uniform(8e3, 2.5e4, (particles,))] * 2 + [np.zeros(particles)])
+        factor = np.ones(1) if scales is None else scales
+        group = np.arange(particles) % len(factor)
+        transforms = shape.transforms(size, views, -shifts)
+        if with_ctf:
+            transforms = transforms * _transfer(size, defocus, optics)
+        signal = shape.images(transforms, size)
+        # Signal of unit variance would be noise of unit power: keep the greyscale of the map as it is.
+        sigma = float(signal.std() / np.sqrt(snr)) if np.isfinite(snr) else 1e-3 * float(signal.std())
+        images = signal * factor[group][:, None, None] + sigma * rng.standard_normal(signal.shape)
+        if gains is not None:
+            images = images * gains[:, None, None]
+        images = images.astype(np.float32)
+        zeros = np.zeros(particles)
+        data = ParticleData(
+            lambda index: images[index],
+            size,
+            PIXEL,
+            (optics,),
+            np.zeros(particles, dtype=np.int64),
+            defocus,
+            zeros,
+            zeros,
+            np.ones(particles),
+            group,
+            tuple(f"micrograph {i}" for i in range(len(factor))),
+        )
+        eulers = matrix_to_euler(views)
+        return Simulation(data, images, eulers, shifts * PIXEL, shape.map(size), sigma)
+
+    return make
+
+
+def _symmetric(lopsided: Any, symmetry: str) -> Any:
+    points = (lopsided.points[:5] + [3.0, 2.0, 1.0]) * 0.8
+    everywhere = np.concatenate([points @ operator.T for operator in symmetry_matrices(symmetry)])
+    copies = len(everywhere) // len(points)
+    return type(lopsided)(everywhere, np.tile(lopsided.heights[:5], copies), lopsided.width)
