@@ -25,6 +25,9 @@ class JobEntry:
 JOBS: tuple[JobEntry, ...] = (
     JobEntry("doctor", "Check this machine: versions, devices, speed, memory, a self-test."),
     JobEntry("refine3d", "Refine a 3D map from particles: gold-standard half maps, resolution, poses."),
+    JobEntry("simulate", "Simulate particles of a map or an atomic model, with the truth beside them."),
+    JobEntry("project", "Project a map along given orientations, with or without CTF."),
+    JobEntry("reconstruct", "Reconstruct a map from particles whose poses are given."),
     JobEntry("mask", "Make a soft solvent mask from a map, or a sphere."),
     JobEntry("postprocess", "Measure the resolution of two half maps and sharpen their sum."),
     JobEntry("compare", "Compare two maps (placement, FSC) or the poses of two particle sets."),

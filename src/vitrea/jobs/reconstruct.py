@@ -154,7 +154,8 @@ def _radius(parameters: ReconstructParameters, size: int, pixel_size: float) -> 
     radius = math.ceil(size * pixel_size / parameters.max_resolution)
     if radius < 2:
         raise InputError(
-            f"--maxres {parameters.max_resolution:g} Å is as coarse as the box of {size * pixel_size:g} Å; give a finer one"
+            f"--maxres {parameters.max_resolution:g} Å is too coarse for a box of {size * pixel_size:g} Å: "
+            "give a finer one"
         )
     return min(radius, nyquist)
 
