@@ -5,6 +5,7 @@ RELION's transforms carry a factor 1/n² that orthonormal ones do not: its varia
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def model_blocks(
     group_names: tuple[str, ...],
     counts: NDArray[np.int64],
     optics: tuple[float, int],
-) -> dict[str, Block]:
+) -> dict[str, Table | Mapping[str, object]]:
     """Lay out a model file.
 
     Parameters
@@ -52,7 +53,7 @@ def model_blocks(
     share = counts / max(counts.sum(), 1)
     average_noise = (model.sigma2_noise * share[:, None]).sum(axis=0)
     noise = {"rlnSigma2Noise": average_noise / unit}
-    blocks: dict[str, Block] = {
+    blocks: dict[str, Table | Mapping[str, object]] = {
         "model_general": _general(model, state, pixel_size, size, len(group_names)),
         "model_classes": Table(
             {
@@ -210,7 +211,7 @@ class SamplingTable:
     directions: NDArray[np.float64]
     psi_step: float
 
-    def blocks(self, sampling: Sampling, settings: Settings) -> dict[str, Block]:
+    def blocks(self, sampling: Sampling, settings: Settings) -> dict[str, Table | Mapping[str, object]]:
         """Lay out a sampling file."""
         return {
             "sampling_general": {

@@ -171,8 +171,9 @@ class RefinementFiles:
         general = read_optimiser(optimiser)
         if general.get("vitreaIsFinished"):
             raise InputError(f"{optimiser} is of a refinement that has finished: there is nothing to continue")
-        iteration = int(general["rlnCurrentIteration"])
-        halves, current = [], {}
+        iteration = int(str(general["rlnCurrentIteration"]))
+        halves: list[HalfModel] = []
+        current: dict[str, float] = {}
         for label in ("rlnModelStarFile", "rlnModelStarFile2"):
             model, current = read_model(Path(str(general[label])), self.group_names, self._box_angstrom)
             halves.append(model)

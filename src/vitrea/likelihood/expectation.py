@@ -37,9 +37,9 @@ WELL_DETERMINED_SSNR = 3.0
 COARSE_SAFETY = 1.2
 
 
-def coarse_radius(settings: Settings, sampling: Sampling, box_angstrom: float, radius: int) -> int:
+def coarse_radius(settings: Settings, healpix_order: int, box_angstrom: float, radius: int) -> int:
     """Return the Fourier radius that the coarse pass can use: finer detail turns away within one coarse step."""
-    moved = angular_step(sampling.healpix_order) / 360.0 * math.pi * settings.particle_diameter
+    moved = angular_step(healpix_order) / 360.0 * math.pi * settings.particle_diameter
     return max(2, min(radius, math.ceil(box_angstrom / (moved / COARSE_SAFETY))))
 
 
@@ -86,7 +86,7 @@ class Expectation:
         self.local, self.sampling = sampling.local and not first, sampling
         samples = preparer.samples
         box = data.box_size * data.pixel_size
-        self.coarse = samples.prefix(coarse_radius(settings, sampling, box, samples.radius))
+        self.coarse = samples.prefix(coarse_radius(settings, sampling.healpix_order, box, samples.radius))
         self.fine_scorer = RowScorer(reference, samples, poses, "fine")
         self.reference, self.device = reference, reference.grid.device
         if self.local:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from vitrea.geometry.sampling import orientation_grid
 from vitrea.likelihood.data import ParticleData
+from vitrea.likelihood.expectation import coarse_radius
 from vitrea.likelihood.settings import Settings
 
 _COMPLEX, _REAL = 8, 4
@@ -12,7 +15,7 @@ LARGEST_WORKING_MEMORY = 2 << 30
 
 
 def working_memory(box_size: int, available: int) -> int:
-    """Return the bytes to spend on the scores of one block: four padded grids, but no more than a quarter of what is free."""
+    """Return the bytes to spend on the scores of one block: four padded grids, at most a quarter of what is free."""
     wanted = 4 * _COMPLEX * (2 * box_size) ** 2 * (box_size + 1)
     return int(max(SMALLEST_WORKING_MEMORY, min(wanted, available // 4, LARGEST_WORKING_MEMORY)))
 
@@ -43,9 +46,8 @@ def refinement_memory(data: ParticleData, settings: Settings, working: int) -> l
     order = settings.auto_local_healpix_order - 1
     orientations = orientation_grid(order, settings.symmetry).size
     # The coarse pass of the finest global search compares up to the detail that its step allows.
-    samples = (
-        1.6 * min(size / 2, 1.2 * size * data.pixel_size / (3.14 * settings.particle_diameter / (6 * 2**order))) ** 2
-    )
+    radius = coarse_radius(settings, order, size * data.pixel_size, size // 2)
+    samples = math.pi / 2 * radius**2
     projections = int(orientations * samples * (2 * _COMPLEX + _REAL))
     base = references + sums + maps
     return [

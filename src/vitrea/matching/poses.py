@@ -68,7 +68,8 @@ class PoseGrid:
             Numbers of fine orientations; neighbours in the list that share a parent cost little.
         """
         parents, inverse = np.unique(fine // self.children, return_inverse=True)
-        return self._fine(parents)[inverse * self.children + fine % self.children]
+        matrices: NDArray[np.float64] = self._fine(parents)[inverse * self.children + fine % self.children]
+        return matrices
 
     def _fine(self, parents: NDArray[np.int64]) -> NDArray[np.float64]:
         return self.orientations.matrices(parents // self.psi_count, parents % self.psi_count, self.oversampling)
