@@ -95,7 +95,8 @@ def run(parameters: ReconstructParameters, context: Context) -> None:
     for rows in chunks(len(particles), size):
         pixels = images.load(rows)
         good = _readable(pixels, images.names[rows], context.recorder)
-        engine.add(torch.from_numpy(pixels[good]), particles.rows(rows[good]), weights[rows[good]])
+        if good.any():
+            engine.add(torch.from_numpy(pixels[good]), particles.rows(rows[good]), weights[rows[good]])
         used += int(good.sum())
         context.recorder.advance(len(rows))
     if not used:

@@ -71,7 +71,7 @@ def _gemmi_model(model: AtomicModel, positions: NDArray[np.float64]) -> gemmi.Mo
     ):
         atom = gemmi.Atom()
         atom.element = gemmi.Element(element)
-        if atom.element.c4322 is None or not atom.element.c4322.calculate_sf(0.0):
+        if not atom.element.atomic_number or atom.element.c4322 is None:
             raise ValueError(f"there are no electron scattering factors for element {element!r}")
         atom.pos, atom.b_iso, atom.occ = gemmi.Position(*position), b, occupancy
         residue.add_atom(atom)
