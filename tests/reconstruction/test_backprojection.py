@@ -90,7 +90,7 @@ def test_two_thousand_views_give_the_map_back(truth: NDArray[np.float32], with_c
 
 def test_beam_tilt_is_corrected(truth: NDArray[np.float32]) -> None:
     tilted = replace(OPTICS, beam_tilt_x=200.0, beam_tilt_y=-150.0)  # pixels this coarse show no smaller ones
-    particles = replace(views(200), optics=(tilted,))
+    particles = replace(views(150), optics=(tilted,))
     images = Projector(torch.from_numpy(truth), PIXEL).images(particles, with_ctf=True)
     corrected = fsc(rebuilt(images, particles), truth)
     ignored = fsc(rebuilt(images, replace(particles, optics=(OPTICS,))), truth)
@@ -100,7 +100,7 @@ def test_beam_tilt_is_corrected(truth: NDArray[np.float32]) -> None:
 
 def test_variants_of_ctf_correction(truth: NDArray[np.float32]) -> None:
     """Images with flipped phases, or multiplied by their CTF, give the same map when that is known."""
-    particles = views(200, defocus_min=30_000.0, defocus_max=36_000.0)  # CTF below 0 in shells 12 to 15
+    particles = views(100, defocus_min=30_000.0, defocus_max=36_000.0)  # CTF below 0 in shells 12 to 15
     projector = Projector(torch.from_numpy(truth), PIXEL)
     plain = projector.images(particles, with_ctf=True)
     expected = rebuilt(plain, particles)
