@@ -25,11 +25,11 @@ from vitrea.records.recorder import Recorder, SilentRecorder
 
 Floats = NDArray[np.floating[Any]]
 
-_COARSE_BOX = 24
-_COARSE_STEP = 15.0
+_COARSE_BOX = 20
+_COARSE_STEP = 18.0
 _MIDDLE_BOX = 40
 _BATCH = 48
-_CANDIDATES = 10
+_CANDIDATES = 8
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def align_maps(
         raise ValueError("a map is constant, so there is nothing to align")
     found = [Alignment(start, 0.0)] if start else _search(*tensors, try_both_hands, recorder)
     size = fixed.shape[-1]
-    for box, keep in ((min(_COARSE_BOX, size), 4), (min(_MIDDLE_BOX, size), 2), (min(size, 128), 1)):
+    for box, keep in ((min(_COARSE_BOX, size), 3), (min(_MIDDLE_BOX, size), 1), (min(size, 128), 1)):
         extent = size * voxel_size
         limit = max(finest, 3.0 * extent / box)
         pair = _Pair.prepare(*tensors, voxel_size, box, limit)
@@ -128,7 +128,7 @@ class _Pair:
             assert vector.grad is not None
             return -float(correlation.detach()), vector.grad.double().numpy()
 
-        best = minimize(loss, np.zeros(6), jac=True, method="L-BFGS-B", options={"maxiter": 60, "ftol": 1e-7})
+        best = minimize(loss, np.zeros(6), jac=True, method="L-BFGS-B", options={"maxiter": 40, "ftol": 1e-6})
         turn = Rotation.from_rotvec(best.x[:3] / reach).as_matrix() @ placement.rotation
         shift = placement.shift + best.x[3:] * self.voxels_per_voxel
         return Alignment(replace(placement, rotation=turn, shift=shift), -float(best.fun))
@@ -141,21 +141,21 @@ def _search(moving: Tensor, fixed: Tensor, try_both_hands: bool, recorder: Recor
     # Voxels of 1 Å here: only ratios matter in the coarse stage.
     pair = _Pair.prepare(moving, fixed, 1.0, box, 3.0 * size / box)
     reference = torch.fft.rfftn(pair.fixed)
-    rotations = torch.from_numpy(rotation_grid(_COARSE_STEP)).float()
+    rotations = torch.from_numpy(rotation_grid(_COARSE_STEP))
     found: list[Alignment] = []
     hands = (False, True) if try_both_hands else (False,)
     recorder.stage("searching rotations", len(rotations) * len(hands), "rotations")
     for mirrored in hands:
         source = pair.mirrored if mirrored else pair.moving
         for chunk in torch.split(rotations, _BATCH):
-            turned = rotate_batch(source, chunk, torch.zeros(len(chunk), 3))
+            turned = rotate_batch(source, chunk.float(), torch.zeros(len(chunk), 3))
             product = torch.fft.rfftn(_standardise(turned), dim=(1, 2, 3)).conj() * reference
             scores = torch.fft.irfftn(product, s=(box,) * 3, dim=(1, 2, 3))
             best, where = scores.reshape(len(chunk), -1).max(dim=1)
             for rotation, score, index in zip(chunk.numpy(), best.tolist(), where.tolist(), strict=True):
                 offset = np.array(np.unravel_index(index, (box,) * 3)[::-1], dtype=np.float64)
                 offset -= box * (offset > box // 2)
-                placement = Placement(rotation.astype(np.float64), offset * size / box, mirrored)
+                placement = Placement(rotation, offset * size / box, mirrored)
                 found.append(Alignment(placement, score / box**3))
             recorder.advance(len(chunk))
     return _distinct(found)[:_CANDIDATES]

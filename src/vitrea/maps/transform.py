@@ -141,9 +141,10 @@ def rotate_batch(source: torch.Tensor, rotations: torch.Tensor, shifts: torch.Te
     axis = torch.arange(size, dtype=source.dtype, device=source.device) - size // 2
     z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
     points = torch.stack([x, y, z], dim=-1).reshape(-1, 3)
-    # R^T (x - t), written for row vectors.
-    sampled = (points[None] - shifts[:, None]) @ rotations
-    normalised = (sampled + size // 2) * (2.0 / (size - 1)) - 1.0
-    grid = normalised.reshape(len(rotations), size, size, size, 3)
+    # R^T (x - t), written for row vectors, and brought to grid_sample's -1 ... 1 in the same product.
+    scale = 2.0 / (size - 1)
+    origin = (size // 2 - shifts[:, None] @ rotations) * scale - 1.0
+    grid = torch.baddbmm(origin, points.expand(len(rotations), -1, -1), rotations * scale)
+    grid = grid.reshape(len(rotations), size, size, size, 3)
     batch = source.expand(len(rotations), 1, *source.shape)
     return torch.nn.functional.grid_sample(batch, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[:, 0]
