@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from vitrea.geometry.euler import euler_to_matrix, matrix_to_euler
+from vitrea.geometry.symmetry import symmetry_matrices
 from vitrea.jobs.refinement_files import RefinementFiles
 from vitrea.likelihood.state import RunState
 from vitrea.report.figures import angular_distribution, convergence_curves, fsc_curves, map_projections, map_slices
@@ -68,8 +71,9 @@ def write_report(files: RefinementFiles, state: RunState, history: Sequence[dict
         ),
         Section(
             "Views",
-            "From how many directions the particles were seen. Large empty regions make a map poorer along some axes.",
-            figures=[(angular_distribution(state.particles.eulers), "Particles per direction")],
+            "From how many directions the particles were seen, each also as its symmetric equivalents. Large empty "
+            "regions make a map poorer along some axes.",
+            figures=[(angular_distribution(_all_views(state, files.settings.symmetry)), "Particles per direction")],
         ),
     ]
     if len(history) > 1:
@@ -77,3 +81,9 @@ def write_report(files: RefinementFiles, state: RunState, history: Sequence[dict
         sections.append(Section("Convergence", "How the run settled.", figures=[(figure, "Iteration by iteration")]))
     lead = f"{len(files.particles)} particles refined to {resolution:.2f} Å (unmasked) in {state.iteration} iterations."
     write_page(Path(f"{files.root}_report.html"), f"Refinement {files.root}", lead, sections)
+
+
+def _all_views(state: RunState, symmetry: str) -> NDArray[np.float64]:
+    """Angles of each particle and of its symmetric equivalents, shape [particles * operators, 3]."""
+    views = euler_to_matrix(state.particles.eulers)[:, None] @ symmetry_matrices(symmetry)
+    return matrix_to_euler(views.reshape(-1, 3, 3))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import vitrea
 from vitrea.compute.devices import choose_device, set_threads
-from vitrea.compute.memory import MemoryPlan, available_memory
+from vitrea.compute.memory import MemoryPlan, available_memory, return_freed_memory
 from vitrea.formats.atomic import atomic_path
 from vitrea.formats.images import ParticleImages, find_bad_images
 from vitrea.formats.particle_files import read_particles, relink_images
@@ -70,17 +70,22 @@ def refine(parameters: Refine3dParameters, context: Context) -> None:
     if parameters.particles is None or parameters.output is None:
         raise InputError("--i (particles) and --o (start of the output names) are needed, or --continue")
     set_threads(parameters.threads)
+    return_freed_memory()
     device = choose_device(parameters.device)
     inputs = _inputs(parameters, continued, context)
+    if parameters.working_memory == 0:
+        # Settled once and stored: blocks of another size would sum in another order when the run is continued.
+        chosen = working_memory(inputs.data.box_size, available_memory(device))
+        parameters = parameters.model_copy(update={"working_memory": chosen >> 20})
     files = RefinementFiles(
         str(parameters.output), inputs.particles, inputs.group_names, inputs.settings, _stored(parameters),
         f"Vitrea {vitrea.__version__}\n{context.command}",
     )  # fmt: skip
-    budget = parameters.working_memory << 20 or working_memory(inputs.data.box_size, available_memory(device))
+    budget = parameters.working_memory << 20
     run = Refinement(inputs.data, inputs.settings, inputs.mask, device, budget, context.recorder)
     state = _first_state(inputs, files, run, continued)
     _announce(inputs, run, context)
-    make_folder(parameters.output)
+    make_folder(Path(f"{parameters.output}_data.star"))
     if inputs.set_aside:
         write_set_aside(Path(f"{parameters.output}_set_aside.star"), *inputs.set_aside)
     history = []

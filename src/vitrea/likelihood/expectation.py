@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitrea.compute.memory import chunk_size
 from vitrea.geometry.euler import matrix_to_euler
 from vitrea.geometry.local_search import local_candidates
 from vitrea.geometry.sampling import angular_step
@@ -35,12 +37,54 @@ from vitrea.records.recorder import Recorder
 WELL_DETERMINED_SSNR = 3.0
 # A grid step moves the edge of the particle by at most this fraction of the coarse resolution (RELION's choice).
 COARSE_SAFETY = 1.2
+# Correlation scores differ little between poses: this makes a softmax of them pick the best one.
+CORRELATION_SHARPNESS = 1e6
+# Rows worked on at a time; fewer where an image has many samples.
+MOST_ROWS, FEWEST_ROWS = 2048, 64
+MOST_PARTICLES = 512
 
 
 def coarse_radius(settings: Settings, healpix_order: int, box_angstrom: float, radius: int) -> int:
     """Return the Fourier radius that the coarse pass can use: finer detail turns away within one coarse step."""
     moved = angular_step(healpix_order) / 360.0 * math.pi * settings.particle_diameter
     return max(2, min(radius, math.ceil(box_angstrom / (moved / COARSE_SAFETY))))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some particles of a half set, ready to be compared.
+
+    Attributes
+    ----------
+    indices : ndarray of int64, shape [particles]
+        Which particles of the data set.
+    place : ndarray of int64, shape [particles]
+        Their places in the half set.
+    centre : ndarray of int64, shape [particles, 2]
+        Whole-pixel shifts that have been applied.
+    gain : ndarray, shape [particles]
+        Grey-value factors that have been applied.
+    images, scoring : PreparedImages
+        For the statistics, and for the comparison; they differ in a first iteration by cross-correlation only.
+    """
+
+    indices: NDArray[np.int64]
+    place: NDArray[np.int64]
+    centre: NDArray[np.int64]
+    gain: NDArray[np.float64]
+    images: PreparedImages
+    scoring: PreparedImages
+
+    def part(self, where: slice) -> Block:
+        """Return a run of the particles."""
+        return Block(
+            self.indices[where],
+            self.place[where],
+            self.centre[where],
+            self.gain[where],
+            self.images.part(where),
+            self.scoring.part(where),
+        )
 
 
 class Expectation:
@@ -87,10 +131,12 @@ class Expectation:
         samples = preparer.samples
         box = data.box_size * data.pixel_size
         self.coarse = samples.prefix(coarse_radius(settings, sampling.healpix_order, box, samples.radius))
-        self.fine_scorer = RowScorer(reference, samples, poses, "fine")
+        # A row holds its projection, its product with the image and the summed ramps: three complex numbers a sample.
+        chunk = chunk_size(24 * len(samples), memory, FEWEST_ROWS, MOST_ROWS)
+        self.fine_scorer = RowScorer(reference, samples, poses, "fine", chunk)
         self.reference, self.device = reference, reference.grid.device
         if self.local:
-            self.coarse_scorer = RowScorer(reference, self.coarse, poses, "coarse")
+            self.coarse_scorer = RowScorer(reference, self.coarse, poses, "coarse", chunk)
         else:
             with np.errstate(divide="ignore"):
                 prior = np.log(model.direction_prior).astype(np.float32)
@@ -120,7 +166,7 @@ class Expectation:
         per_image = 8 * (self.data.box_size**2 * 3 + 8 * len(self.preparer.samples))
         if not self.local:
             per_image += self.dense.bytes_per_particle()
-        return int(max(1, min(self.memory // per_image, 512)))
+        return chunk_size(per_image, self.memory, 1, MOST_PARTICLES)
 
     def _block(self, indices: NDArray[np.int64], particles: ParticleState, sums: HalfSums, place: int) -> None:
         centre = np.round(particles.shifts[indices] / self.data.pixel_size).astype(np.int64)
@@ -129,19 +175,10 @@ class Expectation:
             gain = self.model.average_norm / particles.norm[indices]
         images = self.preparer.prepare(indices, centre, gain, self.model.sigma2_noise, self.model.scale, self.seed)
         scoring = images if not self.first else _without_noise_model(images, self.preparer.used)
-        candidates = self._coarse_pass(scoring.prefix(len(self.coarse)), centre, particles.eulers[indices])
+        block = Block(indices, np.arange(place, place + len(indices)), centre, gain, images, scoring)
+        candidates = self._coarse_pass(block, particles.eulers[indices])
         for start, stop in self._parts(candidates, len(indices)):
-            part = slice(start, stop)
-            self._fine_pass(
-                images.part(part),
-                scoring.part(part),
-                candidates.of_particles(start, stop),
-                centre[part],
-                gain[part],
-                indices[part],
-                sums,
-                place + start,
-            )
+            self._fine_pass(block.part(slice(start, stop)), candidates.of_particles(start, stop), sums)
 
     def _log_shift(self, centre: NDArray[np.int64], shifts: NDArray[np.float64]) -> Tensor:
         """Log prior of each translation of each particle, shape [particles, shifts]."""
@@ -150,16 +187,14 @@ class Expectation:
         # The same prior for all would be lost in rounding if its constant part stayed in.
         return torch.from_numpy((prior - prior.max(axis=1, keepdims=True)).astype(np.float32)).to(self.device)
 
-    def _coarse_pass(
-        self, images: PreparedImages, centre: NDArray[np.int64], eulers: NDArray[np.float64]
-    ) -> Candidates:
+    def _coarse_pass(self, block: Block, eulers: NDArray[np.float64]) -> Candidates:
+        images = block.scoring.prefix(len(self.coarse))
         if self.first:
             return self.dense.best(images)
-        log_shift = self._log_shift(centre, self.poses.shifts)
-        fraction = self.settings.adaptive_fraction
-        if not self.local:
-            return self.dense.significant(images, log_shift, fraction)
-        return self._local_pass(images, log_shift, eulers)
+        log_shift = self._log_shift(block.centre, self.poses.shifts)
+        if self.local:
+            return self._local_pass(images, log_shift, eulers)
+        return self.dense.significant(images, log_shift, self.settings.adaptive_fraction)
 
     def _local_pass(self, images: PreparedImages, log_shift: Tensor, eulers: NDArray[np.float64]) -> Candidates:
         sigma = self.settings.local_sigma_factor * angular_step(self.sampling.healpix_order, self.settings.oversampling)
@@ -191,32 +226,22 @@ class Expectation:
             total += int(load[i])
         yield start, particles
 
-    def _fine_pass(
-        self,
-        images: PreparedImages,
-        scoring: PreparedImages,
-        candidates: Candidates,
-        centre: NDArray[np.int64],
-        gain: NDArray[np.float64],
-        indices: NDArray[np.int64],
-        sums: HalfSums,
-        place: int,
-    ) -> None:
+    def _fine_pass(self, block: Block, candidates: Candidates, sums: HalfSums) -> None:
         rows = expand(candidates, self.poses.children)
-        weights = self.fine_scorer.score(scoring, rows, correlation=self.first)
-        order, first = rows.by_particle(len(images))
+        weights = self.fine_scorer.score(block.scoring, rows, correlation=self.first)
+        order, first = rows.by_particle(len(block.images))
         if self.first:
-            best = normalise_rows(weights * 1e6, order, first, 0.0)
+            best = normalise_rows(weights * CORRELATION_SHARPNESS, order, first, 0.0)
             weights.zero_()
             weights[best["best_row"], best["best_shift"]] = 1.0
             best["top"].fill_(1.0)
         else:
-            self._add_priors(weights, rows, self._log_shift(centre, self.poses.fine_shifts))
+            self._add_priors(weights, rows, self._log_shift(block.centre, self.poses.fine_shifts))
             best = normalise_rows(weights, order, first, self.settings.adaptive_fraction)
-        cross, power = self._maximise(images, rows, weights, sums)
-        self._offsets(rows, weights, centre, sums)
-        self._per_particle(images, rows, best, candidates, centre, sums, slice(place, place + len(images)))
-        self._noise_and_scale(images, cross, power, gain, indices, sums, slice(place, place + len(images)))
+        cross, power = self._maximise(block.images, rows, weights, sums)
+        self._offsets(rows, weights, block.centre, sums)
+        self._per_particle(block, rows, best, candidates.counts, sums)
+        self._noise_and_scale(block, cross, power, sums)
 
     def _maximise(
         self, images: PreparedImages, rows: Rows, weights: Tensor, sums: HalfSums
@@ -266,20 +291,14 @@ class Expectation:
         sums.mass += float(mass.sum())
 
     def _per_particle(
-        self,
-        images: PreparedImages,
-        rows: Rows,
-        best: dict[str, Tensor],
-        candidates: Candidates,
-        centre: NDArray[np.int64],
-        sums: HalfSums,
-        where: slice,
+        self, block: Block, rows: Rows, best: dict[str, Tensor], counts: NDArray[np.int64], sums: HalfSums
     ) -> None:
+        where, images = block.place, block.images
         chosen = rows.orientation[best["best_row"].numpy()]
         sums.eulers[where] = matrix_to_euler(self.poses.fine_matrices(chosen))
-        sums.shifts[where] = centre + self.poses.fine_shifts[best["best_shift"].numpy()]
+        sums.shifts[where] = block.centre + self.poses.fine_shifts[best["best_shift"].numpy()]
         sums.pmax[where] = best["top"].numpy()
-        sums.significant[where] = candidates.counts
+        sums.significant[where] = counts
         # log p(X) = log sum of weights - |X|² / (2 sigma²) - log(2 pi sigma²), over the samples compared
         used = images.precision > 0
         precision = images.precision.double()
@@ -289,16 +308,9 @@ class Expectation:
         sums.log_likelihood[where] = best["evidence"].numpy() - constant.cpu().numpy()
 
     def _noise_and_scale(
-        self,
-        images: PreparedImages,
-        cross: NDArray[np.float64],
-        power: NDArray[np.float64],
-        gain: NDArray[np.float64],
-        indices: NDArray[np.int64],
-        sums: HalfSums,
-        where: slice,
+        self, block: Block, cross: NDArray[np.float64], power: NDArray[np.float64], sums: HalfSums
     ) -> None:
-        group = self.data.group[indices]
+        group, images = self.data.group[block.indices], block.images
         explained = 2 * cross - power
         residual = images.spectrum.cpu().numpy() - explained
         np.add.at(sums.residual, group, np.maximum(residual, 0.0))
@@ -310,7 +322,7 @@ class Expectation:
         # Independent samples are half of all; the image's own grey values are those before the gain.
         total = images.total_power.cpu().numpy() - 2 * explained.sum(axis=1)
         deviation = np.sqrt(np.maximum(total, 1e-12)) / self.data.box_size
-        sums.norm[where] = deviation / gain
+        sums.norm[block.place] = deviation / block.gain
 
 
 def _without_noise_model(images: PreparedImages, used: Tensor) -> PreparedImages:

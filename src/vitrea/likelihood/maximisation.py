@@ -146,9 +146,9 @@ class Maximiser:
         samples = np.bincount(packed_samples(size, size // 2).shell, minlength=size // 2 + 1)[: size // 2 + 1]
         divisor = 2.0 * np.maximum(samples, 1)
         average = sums.residual.sum(axis=0) / (divisor * max(sums.counts.sum(), 1.0))
-        noise: FloatArray = (sums.residual / divisor + NOISE_PRIOR_PARTICLES * average) / (sums.counts + NOISE_PRIOR_PARTICLES)[
-            :, None
-        ]
+        noise: FloatArray = (sums.residual / divisor + NOISE_PRIOR_PARTICLES * average) / (
+            sums.counts + NOISE_PRIOR_PARTICLES
+        )[:, None]
         return noise
 
     def _scale(self, sums: HalfSums, previous: FloatArray) -> FloatArray:

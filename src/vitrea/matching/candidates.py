@@ -20,6 +20,7 @@ from vitrea.matching.reference import Reference
 
 # Nats by which the coarse threshold is lowered where products may run in bfloat16.
 PRODUCT_MARGIN = 0.1
+ORIENTATION_SLICE = 1024
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,7 @@ class DenseSearch:
         device = reference.grid.device
         self.allowed = np.flatnonzero(np.isfinite(log_orientation))
         self.log_orientation = torch.from_numpy(log_orientation[self.allowed]).to(device)
-        projections = reference.project(poses.coarse_matrices(self.allowed).to(device), samples)
-        self.projections = torch.view_as_real(projections).flatten(1)
-        self.power = 0.5 * (projections.real**2 + projections.imag**2)
+        self.projections = reference.project(poses.coarse_matrices(self.allowed).to(device), samples)
         self.ramps = samples.phase_ramps(poses.shifts).to(device)
 
     def bytes_per_particle(self) -> int:
@@ -102,11 +101,19 @@ class DenseSearch:
         return 4 * len(self.ramps) * (len(self.allowed) + 4 * len(self.samples))
 
     def _agreements(self, images: PreparedImages) -> tuple[Tensor, Tensor]:
+        """Agreement of each pose, [particles, shifts, orientations], and half the power of each projection."""
         target, weight = images.targets()
-        shifted = (target[:, None, :] * self.ramps).flatten(0, 1)  # [particles * shifts, samples]
-        with fast_products():
-            scores = torch.view_as_real(shifted).flatten(1) @ self.projections.T
-            power = weight @ self.power.T
+        shifted = torch.view_as_real((target[:, None, :] * self.ramps).flatten(0, 1)).flatten(1)
+        count, device = len(self.allowed), target.device
+        scores = torch.empty((len(shifted), count), dtype=torch.float32, device=device)
+        power = torch.empty((len(images), count), dtype=torch.float32, device=device)
+        # In slices, so that the products' own copies of their factors stay small.
+        for start in range(0, count, ORIENTATION_SLICE):
+            part = slice(start, min(start + ORIENTATION_SLICE, count))
+            projections = self.projections[part]
+            with fast_products():
+                scores[:, part] = shifted @ torch.view_as_real(projections).flatten(1).T
+                power[:, part] = weight @ (0.5 * (projections.real**2 + projections.imag**2)).T
         return scores.view(len(images), len(self.ramps), -1), power
 
     def significant(self, images: PreparedImages, log_shift: Tensor, fraction: float) -> Candidates:
@@ -201,7 +208,7 @@ class RowScorer:
     """
 
     def __init__(
-        self, reference: Reference, samples: PackedSamples, poses: PoseGrid, level: str, chunk: int = 2048
+        self, reference: Reference, samples: PackedSamples, poses: PoseGrid, level: str, chunk: int = 1024
     ) -> None:
         self.reference, self.samples, self.poses, self.level, self.chunk = reference, samples, poses, level, chunk
         self.device = reference.grid.device
