@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.floating[Any]]
@@ -118,14 +119,14 @@ def fsc_curves(
         axis.text(0.0, threshold + 0.015, f" {threshold:g}", fontsize=8)
     if resolution is not None and np.isfinite(resolution):
         axis.axvline(1.0 / resolution, color="black", linewidth=0.8, linestyle="--")
-        axis.text(1.0 / resolution, 1.03, f" {resolution:.3g} Å", ha="left", fontsize=8)
+        axis.text(1.0 / resolution, -0.11, f" {resolution:.3g} Å", ha="left", fontsize=8)
     axis.axhline(0.0, color="black", linewidth=0.8)
     axis.set_ylim(-0.15, 1.1)
     axis.set_xlim(0.0, 0.5 / voxel_size)
     _resolution_ticks(axis, voxel_size)
     axis.set_ylabel("Fourier shell correlation")
     if len(curves) > 1:
-        axis.legend(frameon=False, fontsize=9)
+        figure.legend(loc="outside upper center", ncols=len(curves), frameon=False, fontsize=9)
     return figure
 
 
@@ -178,6 +179,7 @@ def convergence_curves(iterations: ArrayLike, series: Mapping[str, ArrayLike]) -
         axis.plot(np.asarray(iterations), np.asarray(values, dtype=np.float64), "o-", color=colour, markersize=3)
         axis.set_title(name, fontsize=10)
         axis.set_xlabel("iteration")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_ylim(bottom=0)
     return figure
 
