@@ -29,6 +29,7 @@ from vitrea.matching.reference import Reference, reference_from_map
 from vitrea.records.recorder import Recorder
 
 INITIAL_NOISE_PARTICLES = 1000
+WITHIN_PIXEL = 0.75
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,8 @@ class Refinement:
         settings, pixel = self.settings, self.data.pixel_size
         grid = orientation_grid(sampling.healpix_order, settings.symmetry, perturbation=sampling.perturbation)
         step = sampling.offset_step / pixel
-        coarse = shift_grid(sampling.offset_range / pixel, step)
+        # Images are centred by whole pixels: what is left, half a pixel along x and y, must be within reach.
+        coarse = shift_grid(max(sampling.offset_range / pixel, WITHIN_PIXEL), step)
         return PoseGrid(
             grid,
             oversample_shifts(coarse, step, 0, sampling.perturbation),
