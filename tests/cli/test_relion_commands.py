@@ -22,7 +22,7 @@ _COMMANDS = {
 }
 # What must come of them, by our own names: RELION's values, not our defaults.
 _EXPECTED = {
-    "refine3d": ["--initial-low-pass 50.0", "--particle-diameter 200.0", "--symmetry D2", "--threads 1"],
+    "refine3d": ["--initial-low-pass 50.0", "--particle-diameter 200.0", "--symmetry D2"],
     "mask": ["--threshold 0.05", "--extend 2.0", "--soft-edge 5.0", "--lowpass 15.0"],
     "postprocess": ["--mtf-pixel-size 0.885", "--auto-bfactor", "--mask mask.mrc"],
 }
