@@ -60,7 +60,7 @@ class Simulation:
         count = len(self.data)
         zeros = np.zeros(count)
         eulers, shifts = (self.eulers, self.origins) if known else (np.zeros((count, 3)), np.zeros((count, 2)))
-        half = np.arange(count) % 2 + 1
+        half = np.arange(count) // 2 % 2 + 1  # both halves hold particles of every micrograph
         return ParticleState(eulers, shifts, np.ones(count), zeros, zeros, np.zeros(count, dtype=np.int64), half)
 
     def refinement(self, settings: Settings, memory: int = 64 << 20) -> Refinement:
@@ -90,15 +90,16 @@ def simulate(lopsided: Any) -> Callable[..., Simulation]:
         gains: NDArray[np.float64] | None = None,
         scales: NDArray[np.float64] | None = None,
         with_ctf: bool = True,
-        model: Any = None,
+        width: float = 1.3,
     ) -> Simulation:
         """Simulate.
 
         snr is the variance of the signal (CTF applied, whole box) over that of the noise; gains multiply whole images;
-        scales the signal only, of micrographs to which particles belong in turn. origins in pixels.
+        scales the signal only, of micrographs to which particles belong in turn. origins in pixels;
+        width of the particle's balls in pixels.
         """
         rng = np.random.default_rng([seed, 77])
-        shape = (model or lopsided) if symmetry == "C1" else _symmetric(lopsided, symmetry)
+        shape = replace(lopsided if symmetry == "C1" else _symmetric(lopsided, symmetry), width=width)
         views = Rotation.random(particles, random_state=seed).as_matrix() if matrices is None else matrices
         shifts = rng.uniform(-1.5, 1.5, (particles, 2)) if origins is None else origins
         optics = Optics(PIXEL, size, 300.0, 2.7, 0.1)
@@ -136,7 +137,13 @@ def simulate(lopsided: Any) -> Callable[..., Simulation]:
 
 
 def _symmetric(lopsided: Any, symmetry: str) -> Any:
-    points = (lopsided.points[:5] + [3.0, 2.0, 1.0]) * 0.8
+    points = (lopsided.points[:5] + np.array([3.0, 2.0, 1.0])) * 0.8
     everywhere = np.concatenate([points @ operator.T for operator in symmetry_matrices(symmetry)])
     copies = len(everywhere) // len(points)
     return type(lopsided)(everywhere, np.tile(lopsided.heights[:5], copies), lopsided.width)
+
+
+@pytest.fixture(scope="session")
+def transfer() -> Callable[[Simulation], NDArray[np.float32]]:
+    """Contrast transfer functions of simulated particles, shape [particles, n, n // 2 + 1]."""
+    return lambda simulation: _transfer(simulation.data.box_size, simulation.data.defocus, simulation.data.optics[0])

@@ -77,7 +77,8 @@ def test_resolution_stalls() -> None:
     assert progress.best_resolution == pytest.approx(BOX / 12)
 
 
-# RELION's log: iteration, changes in angles and offsets, fine steps, "no gain for n iter"; a new sampling before 7 and 13.
+# RELION's log: iteration, changes in angles and offsets, fine steps, "no gain for n iter".
+# The sampling changed before iterations 7 and 13.
 LOG = [
     (2, 54.4845, 9.54631, 7.5, 3.54, 0),
     (3, 14.7749, 2.55664, 7.5, 3.54, 0),

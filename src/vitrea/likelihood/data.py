@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitrea.fourier.grid import frequency_axes
 from vitrea.fourier.packed import PackedSamples, packed_samples
-from vitrea.fourier.transforms import to_real
+from vitrea.fourier.transforms import to_fourier, to_real
 from vitrea.geometry.masks import soft_sphere
 from vitrea.likelihood.settings import Settings
 from vitrea.matching.images import PreparedImages, transform_images, translate_whole_pixels
@@ -19,8 +20,8 @@ from vitrea.optics.aberrations import aberration_phase
 from vitrea.optics.ctf import ctf
 from vitrea.records.optics import Optics
 
-# Images that were multiplied by their CTF are divided by it again, but not where it is nearly zero: those samples carry
-# nothing and are left out.
+# Images that were multiplied by their CTF are divided by it again, by this at least; samples where the CTF is smaller
+# carry nothing and are left out of comparisons.
 SMALLEST_CTF = 0.05
 
 
@@ -119,26 +120,46 @@ class ImagePreparer:
         seed : int
             Seed of the noise that fills the outside of the mask where that is wanted.
         """
-        raw = torch.from_numpy(self.data.load(indices)).to(self.device)
+        raw = self.load(indices)
         raw = raw * torch.from_numpy(gain.astype(np.float32)).to(self.device)[:, None, None]
         images = translate_whole_pixels(raw, torch.from_numpy(shifts).to(self.device))
         group = self.data.group[indices]
         fill = None if self.settings.zero_mask else self._noise(indices, sigma2[group], seed)
         masked, unmasked, spectrum, total = transform_images(images, self.mask, fill, self.full, self.samples)
-        transfer = self._transfer(indices)
+        transfer = self._transfer(indices, self.frequency_y, self.frequency_x)
         precision = torch.from_numpy(1.0 / np.maximum(sigma2, 1e-30)).to(torch.float32).to(self.device)
         precision = precision[torch.from_numpy(group).to(self.device)][:, self.shell] * self.used
         masked, unmasked = self._correct_phases(indices, masked), self._correct_phases(indices, unmasked)
-        if any(group.ctf_premultiplied for group in self.data.optics):
-            masked, unmasked, precision = self._undo_premultiplication(indices, transfer, masked, unmasked, precision)
+        multiplied = self._premultiplied(indices)
+        if multiplied.any():
+            precision = precision * ~(multiplied[:, None] & (transfer.abs() < SMALLEST_CTF))
         if self.settings.only_flip_phases:
             masked, unmasked, transfer = masked * transfer.sign(), unmasked * transfer.sign(), torch.ones_like(transfer)
         amplitude = torch.from_numpy(scale[group].astype(np.float32)).to(self.device)
         return PreparedImages(masked, unmasked, transfer * amplitude[:, None], precision, spectrum, total)
 
-    def _transfer(self, indices: NDArray[np.int64]) -> Tensor:
-        """CTF of each particle, shape [particles, samples]."""
-        transfer = torch.ones((len(indices), len(self.samples)), dtype=torch.float32, device=self.device)
+    def load(self, indices: NDArray[np.int64]) -> Tensor:
+        """Read images, shape [particles, n, n]; those that were multiplied by their CTF become plain images again."""
+        images = torch.from_numpy(self.data.load(indices)).to(self.device)
+        multiplied = self._premultiplied(indices)
+        if not multiplied.any():
+            return images
+        size = self.data.box_size
+        x, y = frequency_axes(size, 2, dtype=torch.float64, device=self.device)
+        x, y = torch.broadcast_tensors(x, y)
+        extent = size * self.data.pixel_size
+        transfer = self._transfer(indices, y.flatten() / extent, x.flatten() / extent).view(len(indices), *x.shape)
+        divisor = torch.where(transfer < 0, -1.0, 1.0) * transfer.abs().clamp(min=SMALLEST_CTF)
+        plain = to_real(to_fourier(images) / divisor, size)
+        return torch.where(multiplied[:, None, None], plain, images)
+
+    def _premultiplied(self, indices: NDArray[np.int64]) -> Tensor:
+        flags = np.array([group.ctf_premultiplied for group in self.data.optics])
+        return torch.from_numpy(flags[self.data.optics_index[indices]]).to(self.device)
+
+    def _transfer(self, indices: NDArray[np.int64], frequency_y: Tensor, frequency_x: Tensor) -> Tensor:
+        """CTF of each particle at spatial frequencies (1/Å), shape [particles, samples]."""
+        transfer = torch.ones((len(indices), len(frequency_x)), dtype=torch.float32, device=self.device)
         if not self.settings.ctf:
             return transfer
         data = self.data
@@ -148,8 +169,8 @@ class ImagePreparer:
                 continue
             rows = indices[chosen]
             transfer[torch.from_numpy(chosen)] = ctf(
-                self.frequency_y,
-                self.frequency_x,
+                frequency_y,
+                frequency_x,
                 optics,
                 torch.from_numpy(data.defocus[rows]).to(self.device),
                 torch.from_numpy(data.phase_shift[rows]).to(self.device),
@@ -170,15 +191,6 @@ class ImagePreparer:
                 chosen = torch.from_numpy(self.data.optics_index[indices] == number).to(self.device)
                 packed[chosen] = packed[chosen] * phase.conj()
         return packed
-
-    def _undo_premultiplication(
-        self, indices: NDArray[np.int64], transfer: Tensor, masked: Tensor, unmasked: Tensor, precision: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        flags = np.array([group.ctf_premultiplied for group in self.data.optics])
-        chosen = torch.from_numpy(flags[self.data.optics_index[indices]]).to(self.device)[:, None]
-        weak = transfer.abs() < SMALLEST_CTF
-        divisor = torch.where(chosen & ~weak, transfer, 1.0)
-        return masked / divisor, unmasked / divisor, torch.where(chosen & weak, 0.0, precision)
 
     def _noise(self, indices: NDArray[np.int64], sigma2: NDArray[np.float64], seed: int) -> Tensor:
         """Gaussian noise with each particle's own noise spectrum, shape [particles, n, n]; depends on the seed only."""

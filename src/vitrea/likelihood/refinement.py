@@ -112,7 +112,7 @@ class Refinement:
         total = torch.zeros(shells, dtype=torch.float64, device=self.device)
         mean = torch.zeros((1, len(samples)), dtype=torch.complex64, device=self.device)
         for start in range(0, len(chosen), 256):
-            images = torch.from_numpy(self.data.load(chosen[start : start + 256])).to(self.device)
+            images = preparer.load(chosen[start : start + 256])
             masked, _, spectrum, _ = transform_images(images, preparer.mask, None, samples, preparer.samples)
             total += spectrum.sum(dim=0)
             mean += masked.sum(dim=0, keepdim=True)
