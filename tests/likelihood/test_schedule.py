@@ -40,6 +40,14 @@ def test_resolution_is_the_last_shell_with_more_signal_than_noise() -> None:
     assert resolved_shell(_ssnr(9), _fsc(20, 20)) == 9
     assert resolved_shell(_ssnr(9), _fsc(5, 7)) == 6  # the FSC must support it
     assert resolved_shell(np.zeros(33), np.ones(33)) == 0
+    # RELION at iteration 8: signal dips below noise at 16 and 11 Å, the FSC stays above 0.143 to shell 26: 10.298 Å.
+    dips = _ssnr(22)
+    dips[[13, 14, 19, 20, 21]] = 0.6
+    assert resolved_shell(dips, _fsc(13, 27)) == 22
+    # Noise: a spike beyond a gap.
+    fsc = _fsc(5, 7)
+    fsc[20] = 0.7
+    assert resolved_shell(_ssnr(20), fsc) == 6
 
 
 @pytest.mark.parametrize(

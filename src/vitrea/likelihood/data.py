@@ -146,7 +146,7 @@ class ImagePreparer:
             return images
         size = self.data.box_size
         x, y = frequency_axes(size, 2, dtype=torch.float64, device=self.device)
-        x, y = torch.broadcast_tensors(x, y)
+        x, y = x.expand(size, -1), y.expand(-1, size // 2 + 1)
         extent = size * self.data.pixel_size
         transfer = self._transfer(indices, y.flatten() / extent, x.flatten() / extent).view(len(indices), *x.shape)
         divisor = torch.where(transfer < 0, -1.0, 1.0) * transfer.abs().clamp(min=SMALLEST_CTF)

@@ -30,8 +30,13 @@ LARGEST_FINE_STEP = 1.5
 
 
 def resolved_shell(ssnr: FloatArray, fsc: FloatArray) -> int:
-    """Return the last shell in which signal outweighs noise, given that the FSC supports it."""
-    above = np.flatnonzero((ssnr >= 1.0) & (fsc > 0.143))
+    """Return the last shell in which signal outweighs noise, before the FSC first falls below 0.143.
+
+    Dips of the signal on the way do not count, as in RELION; beyond a gap in the FSC a high value is chance.
+    """
+    low = np.flatnonzero(fsc[1:] < 0.143)
+    supported = int(low[0]) + 1 if len(low) else len(fsc)
+    above = np.flatnonzero(ssnr[:supported] >= 1.0)
     return int(above[-1]) if len(above) else 0
 
 
