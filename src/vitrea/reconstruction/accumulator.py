@@ -105,11 +105,14 @@ class FourierAccumulator:
         z, y, x = torch.meshgrid(slow, slow, slow[self.half :], indexing="ij")
         return torch.stack([x.flatten(), y.flatten(), z.flatten()], dim=1)
 
+    def _squared_radius(self) -> Tensor:
+        """Squared distance of every voxel from the origin in grid voxels; shape of the grid."""
+        slow = torch.arange(-self.half, self.half + 1, dtype=torch.float32, device=self.data.device) ** 2
+        return slow[:, None, None] + slow[None, :, None] + slow[None, None, self.half :]
+
     def shells(self) -> Tensor:
         """Shell of every voxel in Fourier pixels, rounded; shape of the grid."""
-        slow = torch.arange(-self.half, self.half + 1, dtype=torch.float32, device=self.data.device)
-        squared = slow[:, None, None] ** 2 + slow[None, :, None] ** 2 + slow[None, None, self.half :] ** 2
-        return torch.round(squared.sqrt() / self.padding).to(torch.int64)
+        return torch.round(self._squared_radius().sqrt() / self.padding).to(torch.int64)
 
     def shell_weight(self) -> Tensor:
         """Mean weight per Fourier pixel of the map in each shell, shape [size // 2 + 1], float64.
@@ -149,7 +152,8 @@ class FourierAccumulator:
             strength = (tau2.double() * fudge * self.padding**3).clamp(min=1e-30)
             prior = torch.where(tau2 > 0, 1.0 / strength, torch.inf).to(torch.float32).to(self.data.device)
             denominator = self.weight + prior[shells.clamp(max=len(prior) - 1)]
-        usable = (shells <= limit) & (denominator > 0)
+        # The same ball as slices fill: voxels just outside it hold only the rim of a few samples.
+        usable = (self._squared_radius() <= (limit * self.padding) ** 2) & (denominator > 0)
         volume = torch.where(usable, self.data / denominator.clamp(min=1e-30), 0.0)
         return self._to_real(volume)
 
