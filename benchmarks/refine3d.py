@@ -2,8 +2,8 @@
 
     python benchmarks/refine3d.py particles.star map.mrc --sym D2 --diameter 200
 
-For each stage: seconds (its own, without the stages inside it), share, particles per second, GFLOP/s, the fraction of the
-measured float32 matrix peak, and GB/s of the bytes that must be moved at least. Wall and CPU time of the whole and
+For each stage: seconds (its own, without the stages inside it), share, particles per second, GFLOP/s, the fraction of
+the measured float32 matrix peak, and GB/s of the bytes that must be moved at least. Wall and CPU time of the whole and
 the peak memory close the table. Absolute times depend on the machine; the shares and fractions are what to compare.
 """
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 # As the vitrea command does; must be set before torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 ROOT = Path(__file__).resolve().parents[1]
 
 

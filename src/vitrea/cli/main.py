@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         Exit code: 0 done, 1 done with a bad verdict or a failure, 2 a mistake in what was given, 130 interrupted.
     """
-    # Threads that wait by spinning starve each other where other programs use the same processors.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that wait by spinning for long starve each other where other programs use the same processors.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     words = list(sys.argv[1:] if arguments is None else arguments)
     chosen = next((word for word in words if not word.startswith("-")), "")
     return guarded(lambda: _invoke(words, chosen), lambda: f"vitrea {chosen}".strip())

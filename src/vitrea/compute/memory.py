@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 from collections.abc import Sequence
@@ -12,8 +13,6 @@ import psutil
 import torch
 
 _CGROUP = Path("/sys/fs/cgroup")
-# From malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def available_memory(device: torch.device | None = None) -> int:
@@ -136,16 +135,11 @@ def chunk_size(bytes_per_item: float, budget: float, minimum: int = 1, maximum: 
     return min(maximum, max(minimum, math.floor(budget / bytes_per_item)))
 
 
-def return_freed_memory(threshold: int = 1 << 20) -> None:
-    """Have the C library give blocks of at least `threshold` bytes back to the system when they are freed.
+def return_freed_memory() -> None:
+    """Have the C library give what has been freed back to the system.
 
-    By default glibc raises that threshold by itself up to 32 MiB, and a run that allocates and frees large blocks all
-    the time holds on to twice what it uses. Does nothing where the library has no such setting.
+    Between stages of a run that need different amounts: glibc otherwise keeps the largest of each kind of block.
+    Does nothing where the library has no such call.
     """
-    try:
-        library = ctypes.CDLL(None)
-        mallopt = library.mallopt
-    except (OSError, AttributeError):
-        return
-    for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
-        mallopt(option, threshold)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

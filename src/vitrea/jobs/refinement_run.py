@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import vitrea
 from vitrea.compute.devices import choose_device, set_threads
-from vitrea.compute.memory import MemoryPlan, available_memory, return_freed_memory
+from vitrea.compute.memory import MemoryPlan, available_memory
 from vitrea.formats.atomic import atomic_path
 from vitrea.formats.images import ParticleImages, find_bad_images
 from vitrea.formats.particle_files import read_particles, relink_images
@@ -70,7 +70,6 @@ def refine(parameters: Refine3dParameters, context: Context) -> None:
     if parameters.particles is None or parameters.output is None:
         raise InputError("--i (particles) and --o (start of the output names) are needed, or --continue")
     set_threads(parameters.threads)
-    return_freed_memory()
     device = choose_device(parameters.device)
     inputs = _inputs(parameters, continued, context)
     if parameters.working_memory == 0:

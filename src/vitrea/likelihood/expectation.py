@@ -40,7 +40,7 @@ COARSE_SAFETY = 1.2
 # Correlation scores differ little between poses: this makes a softmax of them pick the best one.
 CORRELATION_SHARPNESS = 1e6
 # Rows worked on at a time; fewer where an image has many samples.
-MOST_ROWS, FEWEST_ROWS = 2048, 64
+MOST_ROWS, FEWEST_ROWS = 1024, 64
 MOST_PARTICLES = 512
 
 
@@ -203,16 +203,11 @@ class Expectation:
         particle = np.repeat(np.arange(len(images)), np.diff(offsets))
         order = np.argsort(orientation, kind="stable")
         rows = Rows(particle[order], orientation[order], log_prior[order].astype(np.float32))
-        scores = self.coarse_scorer.score(images, rows)
-        self._add_priors(scores, rows, log_shift)
+        scores = self.coarse_scorer.score(images, rows, log_shift)
         result = normalise_rows(scores, *rows.by_particle(len(images)), self.settings.adaptive_fraction)
         keep = np.flatnonzero((scores > 0).any(dim=1).cpu().numpy())
         kept = rows.subset(keep)
         return Candidates(kept.particle, kept.orientation, kept.log_prior, result["counts"].numpy())
-
-    def _add_priors(self, scores: Tensor, rows: Rows, log_shift: Tensor) -> None:
-        scores += torch.from_numpy(rows.log_prior).to(self.device)[:, None]
-        scores += log_shift[torch.from_numpy(rows.particle).to(self.device)]
 
     def _parts(self, candidates: Candidates, particles: int) -> Iterator[tuple[int, int]]:
         """Cut a block into runs of particles whose scores fit the memory."""
@@ -228,7 +223,8 @@ class Expectation:
 
     def _fine_pass(self, block: Block, candidates: Candidates, sums: HalfSums) -> None:
         rows = expand(candidates, self.poses.children)
-        weights = self.fine_scorer.score(block.scoring, rows, correlation=self.first)
+        log_shift = self._log_shift(block.centre, self.poses.fine_shifts)
+        weights = self.fine_scorer.score(block.scoring, rows, log_shift, correlation=self.first)
         order, first = rows.by_particle(len(block.images))
         if self.first:
             best = normalise_rows(weights * CORRELATION_SHARPNESS, order, first, 0.0)
@@ -236,7 +232,6 @@ class Expectation:
             weights[best["best_row"], best["best_shift"]] = 1.0
             best["top"].fill_(1.0)
         else:
-            self._add_priors(weights, rows, self._log_shift(block.centre, self.poses.fine_shifts))
             best = normalise_rows(weights, order, first, self.settings.adaptive_fraction)
         cross, power = self._maximise(block.images, rows, weights, sums)
         self._offsets(rows, weights, block.centre, sums)
@@ -251,14 +246,15 @@ class Expectation:
         mass = weights.sum(dim=1)
         significant = np.flatnonzero(mass.cpu().numpy() > 0)
         kept = rows.subset(significant)
-        weights, mass = weights[torch.from_numpy(significant).to(self.device)], mass[torch.from_numpy(significant)]
+        chosen = torch.from_numpy(significant).to(self.device)
+        mass = mass[chosen]
         ramps = torch.view_as_real(self.fine_scorer.ramps).flatten(1)
         cross = torch.zeros((len(images), shells), dtype=torch.float64, device=self.device)
         power = torch.zeros_like(cross)
         for where, orientations, first in kept.chunks(self.fine_scorer.chunk):
             matrices = self.fine_scorer.matrices(orientations)
             projections = self.reference.project(matrices, self.fine_scorer.samples)
-            moved = torch.view_as_complex((weights[where] @ ramps).view(len(weights[where]), -1, 2))
+            moved = torch.view_as_complex((weights[chosen[where]] @ ramps).unflatten(1, (-1, 2)))
             particle = torch.from_numpy(kept.particle[where]).to(self.device)
             slices, slice_weights, row_cross, row_power = accumulate_rows(
                 moved,

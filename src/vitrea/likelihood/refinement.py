@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vitrea.compute.memory import return_freed_memory
 from vitrea.fourier.filters import lowpass
 from vitrea.geometry.euler import euler_to_matrix
 from vitrea.geometry.sampling import orientation_grid, perturbation
@@ -168,6 +169,8 @@ class Refinement:
             indices = np.flatnonzero(state.particles.half == half + 1)
             self.recorder.stage(f"iteration {iteration}, half {half + 1}", len(indices), "particles")
             sums.append(step.run(indices, state.particles))
+            del step
+            return_freed_memory()
         expectation_done = time.perf_counter()
         self.recorder.stage(f"iteration {iteration}, reconstruction")
         maximiser = Maximiser(self.data, settings, self.solvent_mask, keep_noise=first)
@@ -176,6 +179,7 @@ class Refinement:
         joined = maximiser.joined(pair, halves) if last else None
         if joined is not None:
             joined = _joined_statistics(joined, halves)
+        return_freed_memory()
         particles = _collect(state.particles, pair, self.data.pixel_size, keep_norm=first)
         rotation, offset = self._changes(state.particles, particles)
         progress = update_changes(progress, sampling, rotation, offset)

@@ -222,14 +222,18 @@ class RowScorer:
             return self.poses.coarse_matrices(orientations).to(self.device)
         return torch.from_numpy(self.poses.fine_matrices(orientations).astype(np.float32)).to(self.device)
 
-    def score(self, images: PreparedImages, rows: Rows, correlation: bool = False) -> Tensor:
-        """Return the log-likelihood of each row and translation, up to a constant per particle, priors left out.
+    def score(
+        self, images: PreparedImages, rows: Rows, log_shift: Tensor | None = None, correlation: bool = False
+    ) -> Tensor:
+        """Return the log-likelihood of each row and translation, up to a constant per particle.
 
         Parameters
         ----------
         images : PreparedImages
             With the samples of this scorer.
         rows : Rows
+        log_shift : Tensor of float32, shape [particles, shifts], optional
+            Log prior of the translations, added together with that of the rows' orientations; without it no prior is.
         correlation : bool
             Return correlation coefficients (times a constant per particle) instead.
 
@@ -246,5 +250,11 @@ class RowScorer:
             products, power = correlate_rows(projections, which, target, weight, particle)
             block = torch.view_as_real(products).flatten(1) @ self._matrix
             power *= 0.5
-            scores[where] = correlation_scores(block, power) if correlation else block - power[:, None]
+            if correlation:
+                scores[where] = correlation_scores(block, power)
+                continue
+            if log_shift is not None:
+                power -= torch.from_numpy(rows.log_prior[where]).to(self.device)
+                block += log_shift[particle]
+            torch.sub(block, power[:, None], out=scores[where])
         return scores
