@@ -254,7 +254,7 @@ class Expectation:
         for where, orientations, first in kept.chunks(self.fine_scorer.chunk):
             matrices = self.fine_scorer.matrices(orientations)
             projections = self.reference.project(matrices, self.fine_scorer.samples)
-            moved = torch.view_as_complex((weights[chosen[where]] @ ramps).unflatten(1, (-1, 2)))
+            moved = torch.view_as_complex((weights[chosen[where]] @ ramps).view(len(chosen[where]), -1, 2))
             particle = torch.from_numpy(kept.particle[where]).to(self.device)
             slices, slice_weights, row_cross, row_power = accumulate_rows(
                 moved,
