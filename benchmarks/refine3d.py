@@ -1,5 +1,6 @@
 """Where the time of a refinement goes, stage by stage, beside the speed of this machine measured in the same run.
 
+    python benchmarks/refine3d.py                                             # 500 simulated particles
     python benchmarks/refine3d.py particles.star map.mrc --sym D2 --diameter 200
 
 For each stage: seconds (its own, without the stages inside it), share, particles per second, GFLOP/s, the fraction of
@@ -18,16 +19,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vitrea.compute.devices import choose_device
 from vitrea.compute.precision import fast_products, measure_gemm
+from vitrea.formats.mrc import write_map
+from vitrea.fourier.filters import lowpass
 from vitrea.jobs.base import Context
 from vitrea.jobs.refine3d import Refine3dParameters
 from vitrea.jobs.refine3d import run as run_refine3d
+from vitrea.jobs.simulate import SimulateParameters
+from vitrea.jobs.simulate import run as simulate
 from vitrea.likelihood import data, expectation, maximisation, refinement
 from vitrea.matching import candidates, reference
 from vitrea.reconstruction import accumulator
+from vitrea.records.map import Map
 from vitrea.records.recorder import SilentRecorder
 
 Cost = Callable[..., tuple[float, float]]
@@ -159,12 +166,29 @@ class CountingRecorder(SilentRecorder):
             print("  ".join(f"{key}={values[key]}" for key in keys), flush=True)
 
 
+def simulated_inputs(folder: Path, particles: int = 500) -> tuple[Path, Path]:
+    """Simulate particles of a D2-symmetric map of blobs; return the STAR file and a start map at 50 Å."""
+    size, pixel_size = 64, 3.54
+    z, y, x = (np.indices((size,) * 3) - size // 2) * pixel_size
+    density = np.zeros((size,) * 3)
+    for centre in np.random.default_rng(1).uniform(5, 50, size=(40, 3)):
+        for signs in ((1, 1, 1), (-1, -1, 1), (-1, 1, -1), (1, -1, -1)):
+            cx, cy, cz = centre * signs
+            density += np.exp(-((x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2) / (2 * 3.5**2))
+    truth = Map(density.astype(np.float32), pixel_size)
+    write_map(folder / "map.mrc", truth)
+    start = lowpass(torch.from_numpy(truth.voxels), 50.0, pixel_size).numpy()
+    write_map(folder / "start.mrc", truth.with_voxels(start))
+    simulate(SimulateParameters(map=folder / "map.mrc", output=folder, number=particles, snr=0.1), Context())
+    return folder / "particles.star", folder / "start.mrc"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("particles", type=Path)
-    parser.add_argument("reference", type=Path)
-    parser.add_argument("--sym", default="C1")
-    parser.add_argument("--diameter", type=float, default=0.0)
+    parser.add_argument("particles", type=Path, nargs="?")
+    parser.add_argument("reference", type=Path, nargs="?")
+    parser.add_argument("--sym", default="D2")
+    parser.add_argument("--diameter", type=float, default=200.0)
     parser.add_argument("--ini-high", type=float, default=50.0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0)
@@ -179,9 +203,12 @@ def main() -> None:
     profiler, recorder = Profiler(), CountingRecorder()
     instrument(profiler)
     with tempfile.TemporaryDirectory() as folder:
+        star, start = arguments.particles, arguments.reference
+        if star is None or start is None:
+            star, start = simulated_inputs(Path(folder))
         parameters = Refine3dParameters(
-            particles=arguments.particles,
-            reference=arguments.reference,
+            particles=star,
+            reference=start,
             output=Path(folder) / "run",
             symmetry=arguments.sym,
             particle_diameter=arguments.diameter,
