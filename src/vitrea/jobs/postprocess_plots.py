@@ -45,7 +45,7 @@ def draw_fsc(path: Path, fsc: HalfMapFsc) -> None:
     _resolution_axis(axes, frequency[-1])
     axes.set_ylabel("Fourier shell correlation of the half maps")
     axes.set_title(f"Resolution {fsc.resolution:.2f} Å at FSC = {FSC_THRESHOLD}")
-    axes.legend(frameon=False, loc="upper right", fontsize="small")
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 0.22), fontsize="small")
     _save(figure, path)
 
 

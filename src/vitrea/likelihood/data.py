@@ -17,7 +17,7 @@ from vitrea.geometry.masks import soft_sphere
 from vitrea.likelihood.settings import Settings
 from vitrea.matching.images import PreparedImages, transform_images, translate_whole_pixels
 from vitrea.optics.aberrations import aberration_phase
-from vitrea.optics.ctf import ctf
+from vitrea.optics.transfer import grouped_ctf
 from vitrea.records.optics import Optics
 
 # Images that were multiplied by their CTF are divided by it again, by this at least; samples where the CTF is smaller
@@ -159,27 +159,21 @@ class ImagePreparer:
 
     def _transfer(self, indices: NDArray[np.int64], frequency_y: Tensor, frequency_x: Tensor) -> Tensor:
         """CTF of each particle at spatial frequencies (1/Å), shape [particles, samples]."""
-        transfer = torch.ones((len(indices), len(frequency_x)), dtype=torch.float32, device=self.device)
         if not self.settings.ctf:
-            return transfer
+            return torch.ones((len(indices), len(frequency_x)), dtype=torch.float32, device=self.device)
         data = self.data
-        for number, optics in enumerate(data.optics):
-            chosen = np.flatnonzero(data.optics_index[indices] == number)
-            if len(chosen) == 0:
-                continue
-            rows = indices[chosen]
-            transfer[torch.from_numpy(chosen)] = ctf(
-                frequency_y,
-                frequency_x,
-                optics,
-                torch.from_numpy(data.defocus[rows]).to(self.device),
-                torch.from_numpy(data.phase_shift[rows]).to(self.device),
-                torch.from_numpy(data.b_factor[rows]).to(self.device),
-                torch.from_numpy(data.ctf_scale[rows]).to(self.device),
-                intact_first_peak=self.settings.ctf_intact_first_peak,
-                absolute=self.settings.ctf_phase_flipped,
-            )
-        return transfer
+        return grouped_ctf(
+            frequency_y,
+            frequency_x,
+            data.optics,
+            data.optics_index[indices],
+            defocus=data.defocus[indices],
+            phase_shift=data.phase_shift[indices],
+            b_factor=data.b_factor[indices],
+            scale=data.ctf_scale[indices],
+            intact_first_peak=self.settings.ctf_intact_first_peak,
+            absolute=self.settings.ctf_phase_flipped,
+        )
 
     def _correct_phases(self, indices: NDArray[np.int64], packed: Tensor) -> Tensor:
         """Take out beam tilt and odd aberrations."""
