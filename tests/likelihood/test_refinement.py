@@ -179,6 +179,7 @@ FROM_START: dict[str, Any] = {
     "only_flip_phases": True,
     "first_iteration_correlation": True,
     "initial_resolution": 40.0,
+    "solvent_correct_fsc": True,
     "tau2_fudge": 4.0,
     "padding": 1,
     "oversampling": 0,

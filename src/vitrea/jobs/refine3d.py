@@ -61,6 +61,12 @@ class Refine3dParameters(JobParameters):
     )
     zero_mask: bool = parameter(True, "Fill the outside of the particle mask with zeros, not with noise.", tab=_MASK)
     flatten_solvent: bool = parameter(True, "Mask the reference after each iteration.", tab=_MASK, expert=True)
+    solvent_correct_fsc: bool = parameter(
+        False,
+        "Measure the resolution during the run inside the solvent mask, corrected for the mask: detail is seen sooner "
+        "where the particle fills little of the box.",
+        tab=_MASK,
+    )
     healpix_order: int = parameter(
         2, "First angular step: 2 is 15°, 3 is 7.5°, before oversampling halves it.", tab=_SAMPLING, ge=0, le=8
     )

@@ -137,6 +137,7 @@ class RefinementFiles:
             "rlnWidthMaskEdge": int(settings.mask_edge),
             "rlnDoZeroMask": settings.zero_mask,
             "rlnDoSolventFlattening": settings.flatten_solvent,
+            "rlnDoSolventFscCorrection": settings.solvent_correct_fsc,
             "rlnHighresLimitExpectation": settings.highest_resolution or -1.0,
             "rlnLowresLimitExpectation": settings.lowest_resolution or -1.0,
             "rlnIncrementImageSize": progress.increment,

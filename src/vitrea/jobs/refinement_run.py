@@ -175,6 +175,7 @@ def _settings(parameters: Refine3dParameters, box: int, pixel_size: float) -> Se
         scale_correction=parameters.scale,
         first_iteration_correlation=not parameters.absolute_greyscale if correlation is None else correlation,
         initial_resolution=parameters.initial_low_pass,
+        solvent_correct_fsc=parameters.solvent_correct_fsc,
         tau2_fudge=parameters.tau2_fudge,
         padding=parameters.padding,
         oversampling=parameters.oversampling,

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitrea.fourier.fsc import fourier_shell_correlation
+from vitrea.fourier.fsc import fourier_shell_correlation, mask_corrected_fsc
 from vitrea.fourier.packed import packed_samples
 from vitrea.geometry.masks import soft_sphere
 from vitrea.geometry.symmetry import symmetry_matrices
@@ -27,6 +27,8 @@ FSC_RANGE = (0.001, 0.999)
 # Intensity scales beyond these factors of the mean come from groups too small or too empty to tell.
 SCALE_RANGE = (0.2, 5.0)
 SMALLEST_SIGMA_OFFSET = 0.5
+# The effect of a mask on the FSC is measured with random phases from where the unmasked FSC falls below this.
+RANDOMISE_BELOW = 0.8
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Maximiser:
             half.accumulator.finish(operators.to(half.accumulator.data.device))
         join_below(sums[0].accumulator, sums[1].accumulator, join_radius)
         plain = [half.accumulator.reconstruct() for half in sums]
-        fsc = fourier_shell_correlation(plain[0], plain[1]).double().cpu().numpy()
+        fsc = self._fsc(plain[0], plain[1])
         fsc[: int(join_radius) + 1] = 1.0
         fsc[np.arange(len(fsc)) > sums[0].accumulator.radius] = 0.0
         first, second = (
@@ -77,6 +79,18 @@ class Maximiser:
             for half, model, voxels in zip(sums, models, plain, strict=True)
         )
         return first, second
+
+    def _fsc(self, first: Tensor, second: Tensor) -> FloatArray:
+        """FSC of the half maps; inside the solvent mask, corrected for the mask, where that is wanted."""
+        unmasked: FloatArray = fourier_shell_correlation(first, second).double().cpu().numpy()
+        low = np.flatnonzero(unmasked[1:] < RANDOMISE_BELOW) + 1
+        if not self.settings.solvent_correct_fsc or len(low) == 0:
+            return unmasked
+        mask = torch.from_numpy(self.solvent_mask).to(first.device)
+        generator = torch.Generator(first.device).manual_seed(self.settings.seed)
+        _, _, corrected = mask_corrected_fsc(first, second, mask, int(low[0]), generator)
+        fsc: FloatArray = corrected.cpu().numpy()
+        return fsc
 
     def joined(self, sums: tuple[HalfSums, HalfSums], models: tuple[HalfModel, HalfModel]) -> HalfModel:
         """Make the model of all particles, after `halves`; its prior is the FSC that all data would have.

@@ -29,6 +29,8 @@ class Settings:
         Use cross-correlation, not likelihood, in the first iteration: for a reference off the absolute greyscale.
     initial_resolution : float
         Low-pass filter of the start map, Å; 0 for none.
+    solvent_correct_fsc : bool
+        Estimate resolution and tau2 from the FSC inside the solvent mask, corrected for the mask.
     tau2_fudge : float
         RELION's T.
     padding : int
@@ -72,6 +74,7 @@ class Settings:
     scale_correction: bool = True
     first_iteration_correlation: bool = False
     initial_resolution: float = 0.0
+    solvent_correct_fsc: bool = False
     tau2_fudge: float = 1.0
     padding: int = 2
     oversampling: int = 1

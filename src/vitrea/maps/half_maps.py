@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vitrea.fourier.fsc import fourier_shell_correlation, last_shell_above, randomise_phases, shell_resolution
+from vitrea.fourier.fsc import fourier_shell_correlation, last_shell_above, mask_corrected_fsc, shell_resolution
 
 Floats = NDArray[np.floating[Any]]
 Curve = NDArray[np.float64]
@@ -127,13 +127,8 @@ def half_map_fsc(
         return HalfMapFsc(voxel_size, size, unmasked, masked, masked, None, particle, None, fraction)
     start = int(low[0])
     generator = torch.Generator().manual_seed(seed)
-    randomised = np.zeros_like(masked)
-    for _ in range(randomisations):
-        noisy = [randomise_phases(half, start, generator) * weight for half in (first, second)]
-        randomised += _correlate(*noisy) / randomisations
-    corrected = masked.copy()
-    noise = np.minimum(randomised[start + 2 :], 1.0 - 1e-9)
-    corrected[start + 2 :] = (masked[start + 2 :] - noise) / (1.0 - noise)
+    curves = mask_corrected_fsc(first, second, weight, start, generator, randomisations)
+    masked, randomised, corrected = (_as_curve(curve) for curve in curves)
     return HalfMapFsc(voxel_size, size, unmasked, corrected, masked, randomised, particle, start, fraction)
 
 
@@ -150,7 +145,11 @@ def as_tensor(density: Floats) -> torch.Tensor:
 
 
 def _correlate(first: torch.Tensor, second: torch.Tensor) -> Curve:
-    curve: Curve = fourier_shell_correlation(first, second).double().numpy()
+    return _as_curve(fourier_shell_correlation(first, second))
+
+
+def _as_curve(values: torch.Tensor) -> Curve:
+    curve: Curve = values.double().numpy()
     # The mean of a map says nothing about agreement: shell 0 is 1 by convention.
     curve[0] = 1.0
     return curve
