@@ -68,8 +68,12 @@ class Maximiser:
             half.accumulator.finish(operators.to(half.accumulator.data.device))
         join_below(sums[0].accumulator, sums[1].accumulator, join_radius)
         plain = [half.accumulator.reconstruct() for half in sums]
-        fsc = self._fsc(plain[0], plain[1])
-        fsc[: int(join_radius) + 1] = 1.0
+        # What the halves share would leak into the next shells through the edges of box and mask: it must not pass for
+        # agreement.
+        shared = int(join_radius)
+        apart = [half.accumulator.reconstruct(above=shared) for half in sums]
+        fsc = self._fsc(apart[0], apart[1], shared + 1)
+        fsc[: shared + 1] = 1.0
         fsc[np.arange(len(fsc)) > sums[0].accumulator.radius] = 0.0
         first, second = (
             self._statistics(
@@ -80,10 +84,10 @@ class Maximiser:
         )
         return first, second
 
-    def _fsc(self, first: Tensor, second: Tensor) -> FloatArray:
-        """FSC of the half maps; inside the solvent mask, corrected for the mask, where that is wanted."""
+    def _fsc(self, first: Tensor, second: Tensor, start: int) -> FloatArray:
+        """FSC of half maps from shell `start` on; inside the mask, corrected for the mask, where that is wanted."""
         unmasked: FloatArray = fourier_shell_correlation(first, second).double().cpu().numpy()
-        low = np.flatnonzero(unmasked[1:] < RANDOMISE_BELOW) + 1
+        low = np.flatnonzero(unmasked[start:] < RANDOMISE_BELOW) + start
         if not self.settings.solvent_correct_fsc or len(low) == 0:
             return unmasked
         mask = torch.from_numpy(self.solvent_mask).to(first.device)

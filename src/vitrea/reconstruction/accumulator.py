@@ -127,7 +127,7 @@ class FourierAccumulator:
         voxels = torch.bincount(index, minlength=count).double()
         return total / voxels * self.padding**3
 
-    def reconstruct(self, tau2: Tensor | None = None, fudge: float = 1.0) -> Tensor:
+    def reconstruct(self, tau2: Tensor | None = None, fudge: float = 1.0, above: int = -1) -> Tensor:
         """Make the map.
 
         Parameters
@@ -137,6 +137,8 @@ class FourierAccumulator:
             map is not regularised.
         fudge : float
             RELION's regularisation parameter T, multiplies tau2.
+        above : int
+            Leave out this shell and those below.
 
         Returns
         -------
@@ -154,6 +156,7 @@ class FourierAccumulator:
             denominator = self.weight + prior[shells.clamp(max=len(prior) - 1)]
         # The same ball as slices fill: voxels just outside it hold only the rim of a few samples.
         usable = (self._squared_radius() <= (limit * self.padding) ** 2) & (denominator > 0)
+        usable &= shells > above
         volume = torch.where(usable, self.data / denominator.clamp(min=1e-30), 0.0)
         return self._to_real(volume)
 
