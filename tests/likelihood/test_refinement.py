@@ -95,7 +95,7 @@ def test_noise_gives_no_structure(seed: int, simulate: Callable[..., Any]) -> No
     noise = simulation.with_images((simulation.images / simulation.sigma).astype(np.float32))
     refinement = noise.refinement(replace(SETTINGS, maximum_iterations=4, offset_range=4.0))
     states = list(refinement.iterate(refinement.start(simulation.map, noise.particles())))
-    # In the first iteration both halves are aligned to one and the same map: they agree through it, not with each other.
+    # In the first iteration both halves are aligned to one and the same map and agree through it.
     assert [state.progress.resolution >= BOX / 5 for state in states[1:]] == [True] * 3
     assert all(state.halves[0].average_pmax < 0.01 for state in states)
     assert states[-1].halves[0].fsc[2] == 1.0  # joined
