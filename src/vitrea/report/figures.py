@@ -126,7 +126,7 @@ def fsc_curves(
     _resolution_ticks(axis, voxel_size)
     axis.set_ylabel("Fourier shell correlation")
     if len(curves) > 1:
-        figure.legend(loc="outside upper center", ncols=len(curves), frameon=False, fontsize=9)
+        figure.legend(loc="outside upper center", ncols=min(len(curves), 2), frameon=False, fontsize=9)
     return figure
 
 
