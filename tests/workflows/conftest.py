@@ -70,7 +70,7 @@ def particle_folder(tmp_path_factory: pytest.TempPathFactory) -> ParticleFolder:
     blurred = lowpass(torch.from_numpy(truth.voxels), 40.0, PIXEL_SIZE).numpy() * 7.0
     write_map(folder / "start.mrc", truth.with_voxels(blurred))
     parameters = SimulateParameters(
-        map=folder / "map.mrc", output=folder, number=200, snr=0.5, groups=2, particle_diameter=DIAMETER, seed=5
+        map=folder / "map.mrc", output=folder, number=200, snr=1.0, groups=2, particle_diameter=DIAMETER, seed=5
     )
     simulate(parameters, Context())
     # Image names relative to the STAR file, so that a copy of the folder is complete.
