@@ -27,8 +27,8 @@ from vitrea.compute.precision import fast_products, measure_gemm
 from vitrea.formats.mrc import write_map
 from vitrea.fourier.filters import lowpass
 from vitrea.jobs.base import Context
-from vitrea.jobs.refine3d import Refine3dParameters
 from vitrea.jobs.refine3d import run as run_refine3d
+from vitrea.jobs.refinement_parameters import Refine3dParameters
 from vitrea.jobs.simulate import SimulateParameters
 from vitrea.jobs.simulate import run as simulate
 from vitrea.likelihood import data, expectation, maximisation, refinement

@@ -278,6 +278,18 @@ def test_full_disk_is_one_sentence(
     assert main(["refine3d", "--continue", f"{tmp_path}/run_it001_optimiser.star"]) == 0
 
 
+def test_a_users_mask_takes_the_place_of_the_sphere(particle_folder: Any, tmp_path: Path) -> None:
+    radius = np.sqrt(((np.indices((32,) * 3) - 16) ** 2).sum(axis=0))
+    mask = (radius < 8).astype(np.float32)
+    write_map(tmp_path / "mask.mrc", Map(mask, 5.0))
+    options = ["--solvent_mask", str(tmp_path / "mask.mrc"), "--iter", "1"]
+    assert main(["refine3d", *particle_folder.options(tmp_path / "run"), *options]) == 0
+    found = read_map(tmp_path / "run_half1_class001.mrc").voxels
+    assert (found[mask == 0] == 0).all() and (found[mask == 1] != 0).any()
+    # The half maps for post-processing stay as they are.
+    assert (read_map(tmp_path / "run_half1_class001_unfil.mrc").voxels[mask == 0] != 0).any()
+
+
 def test_nothing_to_continue(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["refine3d", "--continue", f"{finished}_optimiser.star"]) == 2
     assert "finished" in capsys.readouterr().err

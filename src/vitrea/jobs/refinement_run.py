@@ -24,7 +24,6 @@ from vitrea.geometry.symmetry import canonical_name
 from vitrea.jobs.base import Context
 from vitrea.jobs.map_inputs import check_same_grid, make_folder, read_cubic_map, read_mask
 from vitrea.jobs.model_files import SamplingTable
-from vitrea.jobs.refine3d import Refine3dParameters
 from vitrea.jobs.refinement_files import (
     RefinementFiles,
     particle_state,
@@ -33,6 +32,7 @@ from vitrea.jobs.refinement_files import (
     with_groups,
     write_set_aside,
 )
+from vitrea.jobs.refinement_parameters import Refine3dParameters
 from vitrea.jobs.refinement_report import write_report
 from vitrea.likelihood.data import ParticleData
 from vitrea.likelihood.maximisation import spherical_mask
