@@ -12,8 +12,6 @@ import torch
 
 from vitrea.compute.devices import cpu_features
 
-# bfloat16 must be this much faster than float32 before it is worth its lower precision.
-_WORTHWHILE = 1.3
 # 512^3 multiply-adds: large enough to run at the speed of the matrix units, 10 ms where there are none.
 _SIZE = 512
 _BUDGET_SECONDS = 0.06
@@ -34,11 +32,6 @@ class MatrixSpeed:
     float32: float
     bfloat16: float
     fast: float
-
-    @property
-    def ratio(self) -> float:
-        """How many times faster bfloat16 is."""
-        return self.bfloat16 / self.float32
 
 
 def bfloat16_hardware(device: torch.device) -> bool:
@@ -95,19 +88,6 @@ def matrix_speed(device: torch.device) -> MatrixSpeed:
     with fast_products():
         fast = measure_gemm(device, torch.float32)
     return MatrixSpeed(float32, bfloat16, fast)
-
-
-def matrix_dtype(device: torch.device) -> torch.dtype:
-    """Return the format for large matrix products: bfloat16 where units for it are there and prove faster, or float32.
-
-    Products of bfloat16 factors are summed in float32. On a GPU the hardware is known to be faster and nothing is
-    measured.
-    """
-    if not bfloat16_hardware(device):
-        return torch.float32
-    if device.type == "cuda" or matrix_speed(device).ratio >= _WORTHWHILE:
-        return torch.bfloat16
-    return torch.float32
 
 
 @contextmanager

@@ -55,5 +55,6 @@ def refinement_memory(data: ParticleData, settings: Settings, working: int) -> l
         ("expectation, global search", int(base + 3 * working + projections)),
         ("expectation, local search", int(base + 3 * working)),
         ("expectation, last iteration to Nyquist", int(base + 3 * working)),
-        ("reconstruction", int(base + 2 * padded / 2 * _COMPLEX + padded * _REAL + 2 * grid * _COMPLEX)),
+        # Radii, shells, denominators and points of a grid while it is made symmetric and divided; the padded map.
+        ("reconstruction", int(base + 48 * grid + 20 * padded)),
     ]
