@@ -37,6 +37,7 @@ def write_report(files: RefinementFiles, state: RunState, history: Sequence[dict
     """
     model = state.joined or state.halves[0]
     optics = files.particles.optics[0]
+    curve = "inside the mask" if files.settings.solvent_correct_fsc else "without mask"
     pixel, size, resolution = optics.pixel_size, optics.image_size, state.progress.resolution
     series = {
         name: [np.nan if item[key] >= _UNKNOWN else item[key] for item in history] for name, key in _CURVES.items()
@@ -49,7 +50,7 @@ def write_report(files: RefinementFiles, state: RunState, history: Sequence[dict
             facts={
                 "particles": str(len(files.particles)),
                 "symmetry": files.settings.symmetry,
-                "resolution without mask": f"{resolution:.2f} Å",
+                f"resolution {curve}": f"{resolution:.2f} Å",
                 "angular accuracy": f"{model.accuracy_rotation:.2f}°",
                 "translational accuracy": f"{model.accuracy_translation:.2f} Å",
             },
@@ -60,11 +61,11 @@ def write_report(files: RefinementFiles, state: RunState, history: Sequence[dict
         ),
         Section(
             "Resolution",
-            "The correlation between the two half maps, shell by shell, before masking: solvent noise makes it look "
-            "worse than it is, and vitrea postprocess measures it with a mask.",
+            "The correlation between the two half maps, shell by shell. Without a mask, solvent noise makes it look "
+            "worse than it is; vitrea postprocess measures it with one.",
             figures=[
                 (
-                    fsc_curves({"unmasked": model.fsc}, pixel, size, (0.5, 0.143), resolution=resolution),
+                    fsc_curves({curve: model.fsc}, pixel, size, (0.5, 0.143), resolution=resolution),
                     "Fourier shell correlation",
                 )
             ],
@@ -79,7 +80,7 @@ def write_report(files: RefinementFiles, state: RunState, history: Sequence[dict
     if len(history) > 1:
         figure = convergence_curves([item["iteration"] for item in history], series)
         sections.append(Section("Convergence", "How the run settled.", figures=[(figure, "Iteration by iteration")]))
-    lead = f"{len(files.particles)} particles refined to {resolution:.2f} Å (unmasked) in {state.iteration} iterations."
+    lead = f"{len(files.particles)} particles refined to {resolution:.2f} Å ({curve}) in {state.iteration} iterations."
     write_page(Path(f"{files.root}_report.html"), f"Refinement {files.root}", lead, sections)
 
 

@@ -338,10 +338,10 @@ def _checksum(path: Path) -> str:
 
 
 def _conclude(parameters: Refine3dParameters, state: RunState, context: Context) -> None:
-    root = parameters.output
+    root, inside = parameters.output, "with" if parameters.solvent_correct_fsc else "without"
     context.recorder.event(
         "text",
-        text=f"Final resolution without masking {state.progress.resolution:.2f} Å (FSC = 0.143) after "
+        text=f"Final resolution {inside} masking {state.progress.resolution:.2f} Å (FSC = 0.143) after "
         f"{state.iteration} iterations; map in {root}_class001.mrc, report in {root}_report.html. Next: vitrea mask on "
         f"the map, then vitrea postprocess --i {root}_half1_class001_unfil.mrc --mask MASK",
     )
