@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -136,7 +135,7 @@ class Refinement:
 
     def step(self, state: RunState) -> RunState:
         """Do one iteration."""
-        settings, began = self.settings, time.perf_counter()
+        settings = self.settings
         iteration = state.iteration + 1
         last = state.progress.converged or iteration >= settings.maximum_iterations
         first = settings.first_iteration_correlation and iteration == 1
@@ -171,7 +170,6 @@ class Refinement:
             sums.append(step.run(indices, state.particles))
             del step
             return_freed_memory()
-        expectation_done = time.perf_counter()
         self.recorder.stage(f"iteration {iteration}, reconstruction")
         maximiser = Maximiser(self.data, settings, self.solvent_mask, keep_noise=first)
         pair = (sums[0], sums[1])
@@ -186,9 +184,7 @@ class Refinement:
         model = joined or halves[0]
         progress = update_resolution(progress, model.ssnr, model.fsc, self.box_angstrom)
         progress = replace(progress, converged=not last and has_converged(progress), finished=last)
-        done = time.perf_counter()
-        seconds = {"expectation": expectation_done - began, "maximisation": done - expectation_done}
-        return RunState(iteration, halves, sampling, progress, particles, joined, seconds)
+        return RunState(iteration, halves, sampling, progress, particles, joined)
 
     def _before(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,4 +174,3 @@ class RunState:
     progress: Progress
     particles: ParticleState
     joined: HalfModel | None = None
-    seconds: dict[str, float] = field(default_factory=dict)

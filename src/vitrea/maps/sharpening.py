@@ -21,6 +21,7 @@ from vitrea.fourier.grid import frequency_radius
 from vitrea.fourier.shells import spread_shells, sum_stored_samples
 from vitrea.fourier.transforms import to_fourier, to_real
 from vitrea.maps.half_maps import as_tensor
+from vitrea.optics.damping import interpolate_mtf
 
 Floats = NDArray[np.floating[Any]]
 Curve = NDArray[np.float64]
@@ -169,7 +170,7 @@ def mtf_window(size: int, voxel_size: float, mtf: ModulationTransfer) -> Tensor:
     """
     radius = frequency_radius(size, 3, dtype=torch.float64)
     cycles = radius / (size * voxel_size) * mtf.pixel_size
-    values = torch.from_numpy(np.interp(cycles.numpy(), mtf.frequency, mtf.value))
+    values = torch.from_numpy(interpolate_mtf(cycles.numpy(), mtf.frequency, mtf.value))
     return torch.where(radius < size / 2, values, 1.0)
 
 

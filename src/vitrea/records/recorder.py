@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 
@@ -46,10 +44,3 @@ class SilentRecorder:
     def warn(self, message: str) -> None:
         """Keep a warning."""
         self.warnings.append(message)
-
-
-@contextmanager
-def stage(recorder: Recorder, name: str, total: int = 0, unit: str = "") -> Iterator[Recorder]:
-    """Run a block as one stage of a recorder."""
-    recorder.stage(name, total, unit)
-    yield recorder
