@@ -39,7 +39,8 @@ from vitrea.report.figures import (
     image_gallery,
     map_projections,
 )
-from vitrea.report.page import Section, figure_png, write_page
+from vitrea.report.page import Section, write_page
+from vitrea.report.png import save_png
 
 BOX, PIXEL_SIZE, DIAMETER = 48, 3.5, 150  # voxels, Å, Å
 START_RESOLUTION = 40.0  # Å
@@ -283,7 +284,7 @@ def report(log: Log, particles: int) -> Path:
     folder = log.folder
     truth, poses = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("maps.json", "poses.json"))
     summary = summary_figure(folder)
-    (folder / "summary.png").write_bytes(figure_png(summary, dpi=80))
+    save_png(summary, folder / "summary.png", dpi=105)
     resolution_part, resolution = resolution_section(folder, truth)
     sections = [
         input_section(folder),

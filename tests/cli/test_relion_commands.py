@@ -9,12 +9,22 @@ import pytest
 
 Call = Callable[..., int]
 
-# RELION 5's auto-refine, mask and post-processing as its users type them, after the program's name.
+# Commands of RELION 5 as its users type them, after the name of the program.
 _COMMANDS = {
     "refine3d": "--o Refine3D/run --auto_refine --split_random_halves --i first1000.star --ref start_map_64.mrc "
     "--firstiter_cc --ini_high 50 --dont_combine_weights_via_disc --pool 3 --pad 2 --ctf --particle_diameter 200 "
     "--flatten_solvent --zero_mask --oversampling 1 --healpix_order 2 --auto_local_healpix_order 4 --offset_range 5 "
     "--offset_step 2 --sym D2 --low_resol_join_halves 40 --norm --scale --j 1 --random_seed 1",
+    "class2d": "--o Class2D/run --iter 10 --i particles.star --dont_combine_weights_via_disc --pool 3 --pad 2 --ctf "
+    "--tau2_fudge 2 --particle_diameter 200 --K 20 --flatten_solvent --zero_mask --center_classes --oversampling 1 "
+    "--psi_step 12 --offset_range 5 --offset_step 2 --norm --scale --j 1 --random_seed 1",
+    "class3d": "--o Class3D/run --i particles.star --ref map.mrc --firstiter_cc --ini_high 40 "
+    "--dont_combine_weights_via_disc --pool 3 --pad 2 --ctf --iter 25 --tau2_fudge 4 --particle_diameter 200 --K 3 "
+    "--flatten_solvent --zero_mask --strict_highres_exp 12 --solvent_mask mask.mrc --skip_align --sigma_ang 1.667 "
+    "--oversampling 1 --healpix_order 4 --offset_range 3 --offset_step 2 --sym C2 --norm --scale --j 4 --gpu 0",
+    "initial-model": "--o InitialModel/run --iter 100 --i particles.star --denovo_3dref --ctf --K 1 --sym C1 "
+    "--flatten_solvent --zero_mask --dont_combine_weights_via_disc --pool 3 --pad 1 --particle_diameter 200 "
+    "--oversampling 1 --healpix_order 1 --offset_range 6 --offset_step 2 --j 4",
     "mask": "--i run_class001.mrc --o mask.mrc --lowpass 15 --ini_threshold 0.05 --extend_inimask 2 "
     "--width_soft_edge 5 --j 1",
     "postprocess": "--i run_half1_class001_unfil.mrc --mask mask.mrc --mtf mtf_k2_200kV.star --mtf_angpix 0.885 "
@@ -23,6 +33,9 @@ _COMMANDS = {
 # What must come of them, by our own names: RELION's values, not our defaults.
 _EXPECTED = {
     "refine3d": ["--initial-low-pass 50.0", "--particle-diameter 200.0", "--symmetry D2"],
+    "class2d": ["--classes 20", "--iterations 10", "--particle-diameter 200.0"],
+    "class3d": ["--skip-align", "--sigma-ang 1.667", "--strict-highres 12.0", "--healpix-order 4", "--firstiter-cc"],
+    "initial-model": ["--iterations 100", "--padding 1", "--healpix-order 1", "--offset-range 6.0"],
     "mask": ["--threshold 0.05", "--extend 2.0", "--soft-edge 5.0", "--lowpass 15.0"],
     "postprocess": ["--mtf-pixel-size 0.885", "--auto-bfactor", "--mask mask.mrc"],
 }

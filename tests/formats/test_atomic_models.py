@@ -37,18 +37,29 @@ def test_pdb(tmp_path: Path, packed: bool) -> None:
     np.testing.assert_allclose(model.positions, [[11, 12.5, -13.25], [12, 12.5, -13.25], [1, 2, 3]])
     assert model.b_factors.tolist() == [20.0, 30.0, 40.0]
     assert model.occupancies.tolist() == [0.5, 1.0, 1.0]
-    assert (len(model), model.chains) == (3, 2)
+    assert (len(model), model.chains) == (3, ("A", "B"))
 
 
 def test_assembly(tmp_path: Path) -> None:
     path = tmp_path / "a.pdb"
     path.write_text(REMARK + PDB)
     model = read_atoms(path, assembly="1")
-    assert (len(model), model.chains) == (6, 4)
+    assert (len(model), model.chains) == (6, ("A1", "B1", "A2", "B2"))
     np.testing.assert_allclose(np.sort(model.positions[:, 0]), [-12, -11, -1, 1, 11, 12])
     np.testing.assert_allclose(model.positions[:, :2].sum(axis=0), 0, atol=1e-6)
     with pytest.raises(InputError, match=r"no biological assembly '2' \(it has: 1\)"):
         read_atoms(path, assembly="2")
+
+
+def test_chains_can_be_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.pdb"
+    path.write_text(REMARK + PDB)
+    model = read_atoms(path, assembly="1").without_chains({"A1", "B2"})
+    assert model.chains == ("B1", "A2")
+    assert model.elements.tolist() == ["Zn", "N", "C"]
+    assert model.b_factors.tolist() == [40.0, 20.0, 30.0]
+    np.testing.assert_allclose(model.positions, [[1, 2, 3], [-11, -12.5, -13.25], [-12, -12.5, -13.25]], atol=1e-6)
+    assert model.occupancies.tolist() == [1.0, 0.5, 1.0]
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense\n", b"data_x\nloop_\n_a\n_b\n1\n"])
@@ -67,11 +78,11 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_apoferritin_is_a_cube_of_24_chains(shared_data: Path) -> None:
     path = shared_data / "models" / "7a4m.cif.gz"
     one, shell = read_atoms(path), read_atoms(path, assembly="1")
-    assert one.chains == 1
-    assert shell.chains == 24
+    assert len(one.chains) == 1
+    assert len(shell.chains) == 24
     assert len(shell) == 24 * len(one)
     # Octahedral symmetry: the second moments are the same along all axes, and none are mixed.
     centred = shell.positions - shell.positions.mean(axis=0)
     moments = centred.T @ centred / len(shell)
     np.testing.assert_allclose(moments, np.eye(3) * moments[0, 0], atol=1e-3 * moments[0, 0])
-    assert read_atoms(shared_data / "models" / "5a1a.pdb.gz").chains == 4
+    assert read_atoms(shared_data / "models" / "5a1a.pdb.gz").chains == ("A", "B", "C", "D")

@@ -12,17 +12,19 @@ import starfile
 import torch
 
 from vitrea.formats.images import ParticleImages
-from vitrea.formats.mrc import open_stack, read_map
+from vitrea.formats.mrc import open_stack, read_map, write_map
 from vitrea.formats.particle_files import read_particles, write_particles
 from vitrea.formats.star import write_star
 from vitrea.fourier.fsc import fourier_shell_correlation
 from vitrea.fourier.shells import radial_power_spectrum
+from vitrea.fourier.transforms import resample, resize_box
 from vitrea.geometry.masks import soft_sphere
 from vitrea.jobs.base import Context
 from vitrea.jobs.reconstruct import ReconstructParameters
 from vitrea.jobs.reconstruct import run as reconstruct
 from vitrea.jobs.simulate import SimulateParameters, run
 from vitrea.records.errors import InputError
+from vitrea.records.map import Map
 from vitrea.records.table import Table
 
 
@@ -114,13 +116,75 @@ def test_an_atomic_model(folder: Path) -> None:
         simulate(map=None, model="m.pdb", box_size=10, pixel_size=3.0)
 
 
+def atoms(name: str, shift: float = 0.0) -> None:
+    """Write a model of two chains: a spiral (A), and a rod beside it (B)."""
+    atom = "ATOM  {:5d}  CA  ALA {}{:4d}    {:8.3f}{:8.3f}{:8.3f}  1.00 20.00           C\n"
+    spiral = [("A", 20 * np.cos(t), 20 * np.sin(t), 3 * t) for t in np.linspace(0, 12, 80)]
+    rod = [("B", 30.0, shift, z) for z in np.linspace(0, 36, 60)]
+    lines = [atom.format(i + 1, chain, i + 1, *xyz) for i, (chain, *xyz) in enumerate(spiral + rod)]
+    Path(name).write_text("".join(lines) + "END\n")
+
+
+def test_a_mixed_set(folder: Path) -> None:
+    """Two forms of a molecule and junk: shares, kinds and classes in the truth only; a map of each molecule."""
+    atoms("m.pdb")
+    simulate(
+        map=None, model=["m.pdb", "m.pdb"], omit_chains="2:B", box_size=32, pixel_size=3.0, number=200, snr=2.0,
+        shares=[3, 1], junk_fraction=0.25, groups=4,
+    )  # fmt: skip
+    truth, blind = read_particles("S/truth.star").table, read_particles("S/particles.star").table
+    assert "rlnClassNumber" not in blind
+    assert "vitreaSimulatedKind" not in blind
+    kinds, classes = truth["vitreaSimulatedKind"], truth["rlnClassNumber"]
+    assert [(classes == number).sum() for number in (0, 1, 2)] == pytest.approx([50, 112.5, 37.5], abs=2)
+    assert (kinds == "pair").sum() == pytest.approx(50 / 3, abs=2)
+    assert len(set(truth["rlnMicrographName"][kinds == "noise"])) == 4
+    whole, part = (read_map(f"S/truth_class00{number}.mrc").voxels for number in (1, 2))
+    lost = whole - part
+    # What is missing is the rod: it lies at x = 30 Å, the spiral between -20 and 20; the middle is at 5 Å.
+    assert lost[:, :, 22:].sum() > 0.95 * lost.sum()
+    assert np.abs(lost[:, :, :19]).max() < 0.05 * lost.max()
+    assert Path("S/truth_class003.mrc").exists() is False
+
+
+def test_a_mixed_set_reconstructs_class_by_class(folder: Path) -> None:
+    """Particles of class 2 give the second map back, on the grey scale the truth file tells."""
+    atoms("m.pdb", shift=15.0)
+    simulate(
+        map=["map40.mrc"], model=["m.pdb"], box_size=40, pixel_size=7.08, number=600, snr=2.0, shares=[1, 2],
+        junk_fraction=0.1, b_factor=300.0,
+    )  # fmt: skip
+    truth = read_particles("S/truth.star")
+    write_particles("two.star", truth.rows(truth.table["rlnClassNumber"] == 2))
+    reconstruct(ReconstructParameters(input=Path("two.star"), output=Path("two.mrc"), ctf=True), Context())
+    got = read_map("two.mrc").voxels
+    first, second = (read_map(f"S/truth_class00{number}.mrc").voxels for number in (1, 2))
+    assert np.corrcoef(got.ravel(), second.ravel())[0, 1] > 0.8
+    assert np.corrcoef(got.ravel(), first.ravel())[0, 1] < 0.5
+
+
+def test_junk_kinds_that_are_asked_for(folder: Path) -> None:
+    simulate(junk_fraction=1.0, junk_kinds="picked_noise,noise", number=30, noise="coloured")
+    kinds = read_particles("S/truth.star").table["vitreaSimulatedKind"]
+    assert sorted(set(kinds)) == ["noise", "picked_noise"]
+    images = np.array(open_stack("S/particles.mrcs"))
+    middle = images[:, 15:25, 15:25].mean(axis=(1, 2))
+    # map40 is a bright particle: what was picked with it is bright in the middle, noise is not.
+    assert middle[kinds == "picked_noise"].mean() > middle[kinds == "noise"].mean() + 0.1
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"map": None}, "give either a map"),
-        ({"model": "m.pdb"}, "give either a map"),
+        ({"map": None}, "give a map with --map or"),
         ({"map": None, "model": "m.pdb"}, "--model needs --box_size"),
         ({"assembly": "1"}, "--assembly needs --model"),
+        ({"omit_chains": "A"}, "--omit_chains needs --model"),
+        ({"map": ["map40.mrc", "map40.mrc"], "shares": [1.0]}, "--shares needs one positive number for each of the 2"),
+        ({"shares": [0.0]}, "--shares needs one positive number"),
+        ({"junk_fraction": 0.1, "noise": "none"}, "--junk_fraction needs noise"),
+        ({"junk_fraction": 0.1, "junk_kinds": "pair,pair"}, "--junk_kinds needs one kind at least, and none twice"),
+        ({"junk_fraction": 0.1, "junk_kinds": ""}, "--junk_kinds needs one kind"),
         ({"map": "none.mrc"}, "none.mrc does not exist"),
         ({"defocus_min": 3e4}, "--defocus_min"),
         ({"noise_model": "map40.mrc"}, "--noise_model needs --noise coloured"),
@@ -133,3 +197,33 @@ def test_mistakes_are_told_and_nothing_is_written(folder: Path, parameters: dict
     with pytest.raises(InputError, match=message):
         simulate(**parameters)
     assert not Path("S").exists()
+
+
+@pytest.mark.parametrize(
+    ("omit", "message"),
+    [
+        ("C", r"m\.pdb has no chain C \(it has: A, B\)"),
+        ("3:A", "there is no model 3; --model is given 2 times"),
+        ("x:A", "there is no model x"),
+        (["1:A", "1:B"], r"leaves nothing of m\.pdb"),
+    ],
+)
+def test_chains_that_cannot_be_left_out(folder: Path, omit: object, message: str) -> None:
+    atoms("m.pdb")
+    with pytest.raises(InputError, match=message):
+        simulate(map=None, model=["m.pdb", "m.pdb"], box_size=32, pixel_size=3.0, omit_chains=omit)
+    assert not Path("S").exists()
+
+
+def test_maps_of_other_boxes_are_brought_to_the_first(folder: Path) -> None:
+    """The second map has a larger box with finer voxels; a box that cannot be matched in voxel size is refused."""
+    small = read_map("map40.mrc")
+    wide = resample(resize_box(torch.from_numpy(small.voxels), 48, dims=3), 96, dims=3)
+    write_map("wide.mrc", Map(wide.numpy(), small.voxel_size / 2))
+    simulate(map=["map40.mrc", "wide.mrc"], number=4, snr=1.0)
+    first, second = (read_map(f"S/truth_class00{number}.mrc").voxels for number in (1, 2))
+    assert first.shape == second.shape
+    assert np.abs(first - second).max() < 0.02 * first.max()
+    write_map("odd.mrc", Map(small.voxels[:7, :7, :7] + np.eye(7, dtype=np.float32), 20.0))
+    with pytest.raises(InputError, match=r"odd\.mrc has a box of|odd\.mrc has .* Å per voxel"):
+        simulate(map=["map40.mrc", "odd.mrc"], number=4, output="T")

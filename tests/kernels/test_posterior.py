@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from vitrea.kernels.posterior import (
     BINS_PER_NAT,
     DEPTH,
+    normalise_dense,
+    normalise_dense_torch,
     normalise_rows,
     normalise_rows_torch,
     significant_orientations,
@@ -19,6 +21,7 @@ from vitrea.kernels.posterior import (
 PARTICLES, SHIFTS, ORIENTATIONS = 6, 9, 200
 BODIES = {"compiled": significant_orientations, "torch": significant_orientations_torch}
 ROW_BODIES = {"compiled": normalise_rows, "torch": normalise_rows_torch}
+DENSE_BODIES = {"compiled": normalise_dense, "torch": normalise_dense_torch}
 
 
 def _inputs() -> tuple[torch.Tensor, ...]:
@@ -140,3 +143,47 @@ def test_rows_become_posterior_weights(
         assert (result["best_row"][i], result["best_shift"][i]) == (mine[row], shift)
         assert float(result["evidence"][i]) == pytest.approx(exact.max() + np.log(total), abs=1e-6)
         assert float(result["top"][i]) == pytest.approx(posterior.max(), rel=1e-6)
+
+
+@pytest.mark.parametrize("body", list(DENSE_BODIES))
+@pytest.mark.parametrize("fraction", [0.0, 0.9, 0.999, 1.0])
+def test_all_poses_become_posterior_weights(body: str, fraction: float) -> None:
+    scores, power, log_orientation, log_shift = _inputs()
+    result = DENSE_BODIES[body](scores, power, log_orientation, log_shift, fraction)
+    exact = _exact()
+    one_bin = 1 / BINS_PER_NAT if body == "compiled" else 0.0
+    for i in range(PARTICLES):
+        below = exact[i].max() - exact[i]
+        posterior = np.exp(-below)
+        total = posterior.sum()
+        posterior /= total
+        weights = scores[i].double().numpy()
+        kept = weights > 0
+        np.testing.assert_allclose(weights[kept], posterior[kept], rtol=2 * ROUNDING)
+        depth = _exact_depth(exact[i], fraction) if fraction < 1.0 else DEPTH - 1.0
+        smallest, largest = below <= depth - ROUNDING, below <= depth + one_bin + ROUNDING
+        assert kept[smallest].all()
+        assert fraction == 1.0 or not kept[~largest].any()
+        assert fraction - 1e-6 <= weights.sum() <= 1 + 1e-5
+        assert result["counts"][i] == kept.sum()
+        shift, orientation = divmod(int(exact[i].argmax()), ORIENTATIONS)
+        assert (result["best_shift"][i], result["best_row"][i]) == (shift, orientation)
+        assert float(result["evidence"][i]) == pytest.approx(exact[i].max() + np.log(total), abs=ROUNDING)
+        assert float(result["top"][i]) == pytest.approx(posterior.max(), rel=ROUNDING)
+
+
+def test_dense_and_row_weights_are_the_same() -> None:
+    """All poses of all particles, once as a block and once as rows with the priors added beforehand."""
+    scores, power, log_orientation, log_shift = _inputs()
+    summed = scores + (log_orientation - power)[:, None, :] + log_shift[:, :, None]
+    rows = summed.transpose(1, 2).reshape(PARTICLES * ORIENTATIONS, SHIFTS).contiguous()
+    dense = normalise_dense(scores, power, log_orientation, log_shift, 0.99)
+    first = torch.arange(PARTICLES + 1) * ORIENTATIONS
+    listed = normalise_rows(rows, torch.arange(len(rows)), first, 0.99)
+    again = rows.view(PARTICLES, ORIENTATIONS, SHIFTS).transpose(1, 2)
+    both = (again > 0) & (scores > 0)
+    assert ((again > 0) ^ (scores > 0)).float().mean() < 1e-3  # on the border of a bin of the histogram
+    np.testing.assert_allclose(again[both], scores[both], rtol=2 * ROUNDING)
+    np.testing.assert_array_equal(dense["best_row"], listed["best_row"] - first[:-1])
+    np.testing.assert_array_equal(dense["best_shift"], listed["best_shift"])
+    np.testing.assert_allclose(dense["evidence"], listed["evidence"], atol=ROUNDING)

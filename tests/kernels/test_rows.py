@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitrea.kernels.rows import accumulate_rows, accumulate_rows_torch, correlate_rows, correlate_rows_torch
+from vitrea.kernels.rows import (
+    accumulate_rows,
+    accumulate_rows_torch,
+    correlate_rows,
+    correlate_rows_torch,
+    sum_by_particle,
+)
 
 ORIENTATIONS, PARTICLES, SAMPLES, SHELLS = 5, 4, 37, 6
 # Sums of 37 products of numbers of order 1 in float32: rounding stays below 1e-5.
@@ -100,3 +106,18 @@ def test_accumulation_written_out(accumulation: tuple[Tensor | int, ...]) -> Non
     assert not sums[3].any()
     assert not weights[3].any()
     assert not power[:, shells - 1].any()  # no sample in the last shell
+
+
+@pytest.mark.parametrize("shells", [1, 8, 13])
+def test_rows_are_added_to_their_particles(shells: int) -> None:
+    """To what is there already, in float64 and in the order of the rows: bit by bit that of a plain loop."""
+    values = _complex(50, shells, seed=15).real.contiguous()
+    particle = torch.from_numpy(np.random.default_rng(16).integers(PARTICLES - 1, size=50))  # the last has no rows
+    before = np.random.default_rng(17).standard_normal((PARTICLES, shells))
+    total = torch.from_numpy(before.copy())
+    sum_by_particle(values, particle, total)
+    expected = before.copy()
+    for row in range(50):
+        expected[particle[row]] += values[row].double().numpy()
+    np.testing.assert_array_equal(total.numpy(), expected)
+    np.testing.assert_array_equal(total[-1].numpy(), before[-1])

@@ -14,9 +14,11 @@ from scipy.spatial.transform import Rotation
 
 from vitrea.geometry.euler import matrix_to_euler
 from vitrea.geometry.symmetry import symmetry_matrices
+from vitrea.likelihood.classification import Classification
 from vitrea.likelihood.data import ParticleData
-from vitrea.likelihood.maximisation import spherical_mask
+from vitrea.likelihood.maximisation import round_mask
 from vitrea.likelihood.refinement import Refinement
+from vitrea.likelihood.scheme import Scheme
 from vitrea.likelihood.settings import Settings
 from vitrea.likelihood.state import ParticleState
 from vitrea.optics.ctf import ctf
@@ -58,15 +60,23 @@ class Simulation:
     def particles(self, known: bool = False) -> ParticleState:
         """State before the first iteration, with or without the true poses."""
         count = len(self.data)
-        zeros = np.zeros(count)
+        zeros, whole = np.zeros(count), np.zeros(count, dtype=np.int64)
         eulers, shifts = (self.eulers, self.origins) if known else (np.zeros((count, 3)), np.zeros((count, 2)))
         half = np.arange(count) // 2 % 2 + 1  # both halves hold particles of every micrograph
-        return ParticleState(eulers, shifts, np.ones(count), zeros, zeros, np.zeros(count, dtype=np.int64), half)
+        return ParticleState(
+            eulers, shifts, np.ones(count), zeros, zeros, whole, half, whole, np.zeros((count, 0), np.float32)
+        )
 
     def refinement(self, settings: Settings, memory: int = 64 << 20) -> Refinement:
         """A refinement of these particles on the CPU."""
-        mask = spherical_mask(self.data.box_size, settings.particle_diameter, PIXEL, settings.mask_edge)
+        mask = round_mask(self.data.box_size, settings.particle_diameter, PIXEL, settings.mask_edge)
         return Refinement(self.data, settings, mask, torch.device("cpu"), memory, SilentRecorder())
+
+    def classification(self, settings: Settings, scheme: Scheme, memory: int = 64 << 20) -> Classification:
+        """A classification of these particles on the CPU, with a recorder of its own."""
+        dims, pixel = 2 if scheme.planar else 3, self.data.pixel_size
+        mask = round_mask(self.data.box_size, settings.particle_diameter, pixel, settings.mask_edge, dims)
+        return Classification(self.data, settings, mask, torch.device("cpu"), memory, SilentRecorder(), scheme)
 
 
 def _transfer(size: int, defocus: NDArray[np.float64], optics: Optics) -> NDArray[np.float32]:
@@ -147,3 +157,31 @@ def _symmetric(lopsided: Any, symmetry: str) -> Any:
 def transfer() -> Callable[[Simulation], NDArray[np.float32]]:
     """Contrast transfer functions of simulated particles, shape [particles, n, n // 2 + 1]."""
     return lambda simulation: _transfer(simulation.data.box_size, simulation.data.defocus, simulation.data.optics[0])
+
+
+@pytest.fixture(scope="session")
+def mixed(mixture: Callable[..., Any]) -> Callable[..., tuple[Simulation, Any]]:
+    """Maker of mixed sets (see the fixture `mixture`), as what a run knows of them and as the truth."""
+
+    def make(*names: str, **choices: Any) -> tuple[Simulation, Any]:
+        made = mixture(*names, **{"junk_fraction": 0.0, **choices})
+        images, particles = made.images, made.particles
+        count, column = len(images), particles.table.numbers
+        zeros = np.zeros(count)
+        data = ParticleData(
+            lambda index: images[index],
+            images.shape[-1],
+            particles.optics[0].pixel_size,
+            particles.optics,
+            np.zeros(count, dtype=np.int64),
+            np.stack([column(name) for name in ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")], axis=1),
+            zeros,
+            zeros,
+            np.ones(count),
+            np.zeros(count, dtype=np.int64),
+            ("all",),
+        )
+        origins = np.stack([column("rlnOriginXAngst"), column("rlnOriginYAngst")], axis=1)
+        return Simulation(data, images, particles.eulers, origins, made.maps[0], float("nan")), made
+
+    return make

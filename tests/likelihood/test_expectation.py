@@ -16,12 +16,13 @@ from vitrea.geometry.sampling import orientation_grid
 from vitrea.geometry.shifts import oversample_shifts, shift_grid
 from vitrea.geometry.symmetry import symmetry_distance
 from vitrea.likelihood.data import ImagePreparer
-from vitrea.likelihood.expectation import Expectation, coarse_radius
+from vitrea.likelihood.expectation import Expectation
+from vitrea.likelihood.search import Search, coarse_radius
 from vitrea.likelihood.settings import Settings
-from vitrea.likelihood.state import HalfModel, ParticleState, Sampling
-from vitrea.likelihood.sums import HalfSums
+from vitrea.likelihood.state import Model, ParticleState, Sampling, new_class
+from vitrea.likelihood.sums import Sums
 from vitrea.matching.poses import PoseGrid
-from vitrea.matching.reference import reference_from_map
+from vitrea.matching.reference import ReferenceSet, reference_from_map
 from vitrea.records.recorder import SilentRecorder
 
 SIZE, PIXEL = 24, 4.0
@@ -48,41 +49,23 @@ def _expect(
     radius: int = 10,
     voxels: NDArray[np.float32] | None = None,
     **model_changes: Any,
-) -> HalfSums:
+) -> Sums:
     """One expectation step with the true map and the true noise."""
     sampling = sampling or Sampling(1, 8.0, STEP)
     data = simulation.data
     poses = _poses(sampling, settings)
     directions = len(poses.orientations.directions)
     noise = np.full((len(data.group_names), SHELLS), simulation.sigma**2 / 2)
-    shells = np.zeros(SHELLS)
-    model = HalfModel(
-        simulation.map if voxels is None else voxels,
-        None,
-        shells,
-        shells,
-        np.full(SHELLS, 100.0),
-        shells,
-        shells,
-        noise,
-        np.ones(len(data.group_names)),
-        np.full(directions, 1 / directions),
-        100.0,
-    )
+    group = replace(new_class(simulation.map if voxels is None else voxels, directions), ssnr=np.full(SHELLS, 100.0))
+    of_class = {name: model_changes.pop(name) for name in ("ssnr", "direction_prior") if name in model_changes}
+    model = Model((replace(group, **of_class),), noise, np.ones(len(data.group_names)), 100.0)
     model = replace(model, **model_changes)
     preparer = ImagePreparer(data, settings, radius, (0.0, np.inf), torch.device("cpu"))
+    references = ReferenceSet((reference_from_map(torch.from_numpy(model.classes[0].voxels), radius),))
+    local_sigma = settings.local_sigma_factor * poses.orientations.step / 2**settings.oversampling
+    search = Search(poses, local_sigma if sampling.local else 0.0, correlation=first)
     step = Expectation(
-        data,
-        settings,
-        model,
-        reference_from_map(torch.from_numpy(model.voxels), radius),
-        poses,
-        sampling,
-        preparer,
-        first=first,
-        memory=memory,
-        seed=1,
-        recorder=SilentRecorder(),
+        data, settings, model, references, search, preparer, memory=memory, seed=1, recorder=SilentRecorder()
     )
     return step.run(np.arange(len(data)), particles or simulation.particles())
 
@@ -105,7 +88,7 @@ def on_grid(simulate: Callable[..., Any]) -> Any:
     return _on_grid(simulate, 16, 2.0)
 
 
-def _angles(sums: HalfSums, simulation: Any) -> NDArray[np.float64]:
+def _angles(sums: Sums, simulation: Any) -> NDArray[np.float64]:
     return symmetry_distance(euler_to_matrix(sums.eulers), euler_to_matrix(simulation.eulers), "C1")
 
 
@@ -187,8 +170,8 @@ def test_result_does_not_depend_on_memory(noisy: Any) -> None:
     np.testing.assert_array_equal(plenty.shifts, scarce.shifts)
     np.testing.assert_allclose(plenty.pmax, scarce.pmax, rtol=2e-3)
     np.testing.assert_allclose(plenty.residual, scarce.residual, rtol=1e-3)
-    size = float(plenty.accumulator.data.abs().max())
-    np.testing.assert_allclose(plenty.accumulator.data, scarce.accumulator.data, atol=2e-3 * size)
+    size = float(plenty.accumulators[0].data.abs().max())
+    np.testing.assert_allclose(plenty.accumulators[0].data, scarce.accumulators[0].data, atol=2e-3 * size)
 
 
 def test_log_likelihood_of_noise(simulate: Callable[..., Any]) -> None:
@@ -251,17 +234,16 @@ def test_widths_of_priors_steer_poses(noisy: Any) -> None:
     wide, narrow = _expect(noisy), _expect(noisy, sigma_offset=1.0)
     assert (narrow.shifts**2).sum() < (wide.shifts**2).sum()
     assert narrow.offset_square < wide.offset_square
-    directions = len(wide.directions)
+    directions = wide.directions.shape[1]
     one = np.zeros(directions)
     one[3] = 1.0
     forced = _expect(noisy, direction_prior=one)
-    assert forced.directions[3] == pytest.approx(forced.mass, rel=1e-6)
+    assert forced.directions[0, 3] == pytest.approx(forced.mass, rel=1e-6)
 
 
 def test_sharper_grids_use_finer_detail_in_the_coarse_pass() -> None:
     """Order 2 turns the edge of a 200 Å particle by 26 Å: /1.2 is 21.8 Å, shell 11 of 226.56 Å."""
-    settings = Settings(particle_diameter=200.0)
-    assert coarse_radius(settings, 2, 226.56, 32) == 11
-    assert coarse_radius(settings, 3, 226.56, 32) == 21
-    assert coarse_radius(settings, 3, 226.56, 15) == 15
-    assert coarse_radius(Settings(particle_diameter=20.0), 0, 50.0, 15) == 6
+    assert coarse_radius(200.0, 15.0, 226.56, 32) == 11
+    assert coarse_radius(200.0, 7.5, 226.56, 32) == 21
+    assert coarse_radius(200.0, 7.5, 226.56, 15) == 15
+    assert coarse_radius(20.0, 60.0, 50.0, 15) == 6

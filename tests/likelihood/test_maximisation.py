@@ -12,41 +12,38 @@ import torch
 
 from vitrea.fourier.fsc import fourier_shell_correlation
 from vitrea.fourier.packed import packed_samples
-from vitrea.likelihood.maximisation import FSC_RANGE, NOISE_PRIOR_PARTICLES, Maximiser, spherical_mask
+from vitrea.likelihood.maximisation import FSC_RANGE, NOISE_PRIOR_PARTICLES, Maximiser, round_mask
 from vitrea.likelihood.settings import Settings
-from vitrea.likelihood.state import HalfModel
-from vitrea.likelihood.sums import HalfSums, empty_sums
+from vitrea.likelihood.state import Model, new_class
+from vitrea.likelihood.sums import Sums, empty_sums
 
 SIZE, RADIUS, GROUPS, PARTICLES, PIXEL = 16, 7, 3, 12, 4.0
 SHELLS = SIZE // 2 + 1
 SETTINGS = Settings(particle_diameter=60.0, flatten_solvent=False)
 
 
-def _model() -> HalfModel:
-    shells = np.zeros(SHELLS)
+def _model() -> Model:
     voxels = np.zeros((SIZE,) * 3, dtype=np.float32)
     noise = np.full((GROUPS, SHELLS), 7.0)
-    return HalfModel(
-        voxels, None, shells, shells, shells, shells, shells, noise, np.ones(GROUPS), np.full(5, 0.2), 10.0
-    )
+    return Model((new_class(voxels, 5),), noise, np.ones(GROUPS), 10.0)
 
 
-def _sums(seed: int, signal: float = 1.0) -> HalfSums:
+def _sums(seed: int, signal: float = 1.0) -> Sums:
     """Random sums; the numerator of both halves shares a signal and has noise of its own."""
     rng = np.random.default_rng(seed)
     sums = empty_sums(np.arange(PARTICLES), SIZE, RADIUS, 2, GROUPS, 5, torch.device("cpu"))
-    shape = sums.accumulator.data.shape
+    shape = sums.accumulators[0].data.shape
     common = np.random.default_rng(99)
     truth = common.standard_normal(shape) + 1j * common.standard_normal(shape)
     noise = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
-    sums.accumulator.weight += 4.0
-    sums.accumulator.data += torch.from_numpy((4.0 * (signal * truth + noise)).astype(np.complex64))
-    for grid in (sums.accumulator.data, sums.accumulator.weight):
+    sums.accumulators[0].weight += 4.0
+    sums.accumulators[0].data += torch.from_numpy((4.0 * (signal * truth + noise)).astype(np.complex64))
+    for grid in (sums.accumulators[0].data, sums.accumulators[0].weight):
         grid[:, :, 0] *= 0.5  # this plane will receive the mates too
     sums.residual[:] = rng.uniform(1, 2, (GROUPS, SHELLS)) * 100
     sums.counts[:] = [2, 4, 6]
     sums.agreement[:], sums.strength[:] = [2.0, 4.0, 9.0], [4.0, 4.0, 6.0]
-    sums.directions[:] = [1, 2, 3, 4, 2]
+    sums.directions[0] = [1, 2, 3, 4, 2]
     sums.offset_square, sums.mass = 54.0, 12.0
     sums.norm[:] = np.linspace(0.5, 1.5, PARTICLES)
     sums.pmax[:] = 0.25
@@ -60,7 +57,7 @@ def data(simulate: Callable[..., Any]) -> Any:
 
 
 def _maximise(data: Any, settings: Settings = SETTINGS, join: float = 0.0, **changed: Any) -> tuple[Any, ...]:
-    mask = spherical_mask(SIZE, 30.0, PIXEL, 2.0)
+    mask = round_mask(SIZE, 30.0, PIXEL, 2.0)
     sums = (_sums(1), _sums(2))
     maximiser = Maximiser(data, settings, mask, **changed)
     models = maximiser.halves(sums, (_model(), _model()), join)
@@ -69,7 +66,7 @@ def _maximise(data: Any, settings: Settings = SETTINGS, join: float = 0.0, **cha
 
 def test_statistics(data: Any) -> None:
     _, sums, (model, _) = _maximise(data)
-    np.testing.assert_allclose(model.direction_prior, np.array([1, 2, 3, 4, 2]) / 12)
+    np.testing.assert_allclose(model.classes[0].direction_prior, np.array([1, 2, 3, 4, 2]) / 12)
     assert model.sigma_offset == pytest.approx(np.sqrt(54.0 / (2 * 12.0)) * PIXEL)  # two axes
     assert model.average_norm == pytest.approx(1.0)
     assert model.log_likelihood == pytest.approx(-3.0 * PARTICLES)
@@ -84,7 +81,7 @@ def test_statistics(data: Any) -> None:
 
 
 def test_groups_without_signal_keep_a_scale_of_one(data: Any) -> None:
-    maximiser = Maximiser(data, SETTINGS, spherical_mask(SIZE, 30.0, PIXEL, 2.0))
+    maximiser = Maximiser(data, SETTINGS, round_mask(SIZE, 30.0, PIXEL, 2.0))
     pair = (_sums(1), _sums(2))
     for sums in pair:
         sums.strength[1] = sums.agreement[1] = 0.0
@@ -114,67 +111,69 @@ def test_signal_and_noise_of_the_map(data: Any) -> None:
     _, sums, (model, _) = _maximise(data)
     inside = np.arange(1, RADIUS + 1)
     # What the halves share (here the mean) is left out, so that it cannot leak into the first shells.
-    fsc = fourier_shell_correlation(*(half.accumulator.reconstruct(above=0) for half in sums)).numpy()
-    np.testing.assert_allclose(model.fsc[inside], fsc[inside], atol=1e-5)
-    assert model.fsc[0] == 1.0  # the mean
-    assert (model.fsc[RADIUS + 1 :] == 0).all()
-    np.testing.assert_allclose(model.sigma2_map[2:RADIUS], 1 / 32.0, rtol=1e-5)
-    strength = np.clip(model.fsc, *FSC_RANGE)
-    np.testing.assert_allclose(model.tau2, strength / (1 - strength) * model.sigma2_map, rtol=1e-6)
-    np.testing.assert_allclose(model.ssnr, strength / (1 - strength), rtol=1e-6)
-    known = model.tau2 > model.sigma2_map
-    np.testing.assert_array_equal(model.completeness[2:RADIUS], known[2:RADIUS].astype(float))
+    fsc = fourier_shell_correlation(*(half.accumulators[0].reconstruct(above=0) for half in sums)).numpy()
+    np.testing.assert_allclose(model.classes[0].fsc[inside], fsc[inside], atol=1e-5)
+    assert model.classes[0].fsc[0] == 1.0  # the mean
+    assert (model.classes[0].fsc[RADIUS + 1 :] == 0).all()
+    np.testing.assert_allclose(model.classes[0].sigma2_map[2:RADIUS], 1 / 32.0, rtol=1e-5)
+    strength = np.clip(model.classes[0].fsc, *FSC_RANGE)
+    np.testing.assert_allclose(
+        model.classes[0].tau2, strength / (1 - strength) * model.classes[0].sigma2_map, rtol=1e-6
+    )
+    np.testing.assert_allclose(model.classes[0].ssnr, strength / (1 - strength), rtol=1e-6)
+    known = model.classes[0].tau2 > model.classes[0].sigma2_map
+    np.testing.assert_array_equal(model.classes[0].completeness[2:RADIUS], known[2:RADIUS].astype(float))
 
 
 def test_low_resolution_is_shared(data: Any) -> None:
     _, sums, (one, two) = _maximise(data, join=3.4)
-    np.testing.assert_array_equal(one.fsc[:4], 1.0)
-    assert (one.fsc[4:] < 1).all()
-    low = sums[0].accumulator.shells() <= 3
-    assert torch.equal(sums[0].accumulator.data[low], sums[1].accumulator.data[low])
-    assert not torch.equal(sums[0].accumulator.data[~low], sums[1].accumulator.data[~low])
-    assert not np.array_equal(one.voxels, two.voxels)
+    np.testing.assert_array_equal(one.classes[0].fsc[:4], 1.0)
+    assert (one.classes[0].fsc[4:] < 1).all()
+    low = sums[0].accumulators[0].shells() <= 3
+    assert torch.equal(sums[0].accumulators[0].data[low], sums[1].accumulators[0].data[low])
+    assert not torch.equal(sums[0].accumulators[0].data[~low], sums[1].accumulators[0].data[~low])
+    assert not np.array_equal(one.classes[0].voxels, two.classes[0].voxels)
 
 
 def test_model_of_all_particles(data: Any) -> None:
     """The FSC of all data against the truth is sqrt(2 FSC / (1 + FSC)); twice the weight is half the noise."""
     maximiser, sums, halves = _maximise(data)
     joined = maximiser.joined(sums, halves)
-    np.testing.assert_array_equal(joined.fsc, halves[0].fsc)
-    np.testing.assert_allclose(joined.sigma2_map[2:RADIUS], 1 / 64.0, rtol=1e-5)
-    positive = np.clip(halves[0].fsc, 0, 1)
+    np.testing.assert_array_equal(joined.classes[0].fsc, halves[0].classes[0].fsc)
+    np.testing.assert_allclose(joined.classes[0].sigma2_map[2:RADIUS], 1 / 64.0, rtol=1e-5)
+    positive = np.clip(halves[0].classes[0].fsc, 0, 1)
     whole = np.clip(np.sqrt(2 * positive / (1 + positive)), *FSC_RANGE)
-    np.testing.assert_allclose(joined.ssnr, whole / (1 - whole), rtol=1e-6)
-    mean = 0.5 * (halves[0].unfiltered + halves[1].unfiltered)
+    np.testing.assert_allclose(joined.classes[0].ssnr, whole / (1 - whole), rtol=1e-6)
+    mean = 0.5 * (halves[0].classes[0].unfiltered + halves[1].classes[0].unfiltered)
     # Equal weights: the map of all is the mean of the halves.
-    np.testing.assert_allclose(joined.unfiltered, mean, atol=1e-4 * np.abs(mean).max())
+    np.testing.assert_allclose(joined.classes[0].unfiltered, mean, atol=1e-4 * np.abs(mean).max())
 
 
 def test_regularisation_and_solvent(data: Any) -> None:
     def power(settings: Settings) -> float:
-        return float((_maximise(data, settings)[2][0].voxels ** 2).sum())
+        return float((_maximise(data, settings)[2][0].classes[0].voxels ** 2).sum())
 
     assert power(SETTINGS) < power(replace(SETTINGS, tau2_fudge=4.0))
     _, _, (flat, _) = _maximise(data, replace(SETTINGS, flatten_solvent=True))
     _, _, (plain, _) = _maximise(data)
-    mask = spherical_mask(SIZE, 30.0, PIXEL, 2.0)
-    np.testing.assert_allclose(flat.voxels, plain.voxels * mask, atol=1e-7)
-    np.testing.assert_array_equal(flat.unfiltered, plain.unfiltered)
+    mask = round_mask(SIZE, 30.0, PIXEL, 2.0)
+    np.testing.assert_allclose(flat.classes[0].voxels, plain.classes[0].voxels * mask, atol=1e-7)
+    np.testing.assert_array_equal(flat.classes[0].unfiltered, plain.classes[0].unfiltered)
 
 
 def test_symmetry_is_imposed(data: Any) -> None:
     """A half turn about z leaves a C2 map as it is (odd box aside, index i goes to -i about the centre)."""
     _, _, (model, _) = _maximise(data, replace(SETTINGS, symmetry="C2"))
-    inner = model.unfiltered[1:, 1:, 1:]
+    inner = model.classes[0].unfiltered[1:, 1:, 1:]
     turned = inner[:, ::-1, ::-1]
     assert np.abs(inner - turned).max() < 1e-3 * np.abs(inner).max()
     _, _, (plain, _) = _maximise(data)
-    inner = plain.unfiltered[1:, 1:, 1:]
+    inner = plain.classes[0].unfiltered[1:, 1:, 1:]
     assert np.abs(inner - inner[:, ::-1, ::-1]).max() > 0.1 * np.abs(inner).max()
 
 
 def test_mask_of_the_reference() -> None:
-    mask = spherical_mask(20, 40.0, 4.0, 2.0)
+    mask = round_mask(20, 40.0, 4.0, 2.0)
     assert mask[10, 10, 14] == 1.0
     assert mask[10, 10, 15] == 1.0
     assert mask[10, 10, 16] == pytest.approx(0.5)

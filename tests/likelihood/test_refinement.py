@@ -65,18 +65,20 @@ def test_refinement_finds_the_truth(symmetry: str, simulate: Callable[..., Any])
     assert final.joined is not None
     first, last = (float(np.median(_angles(state, simulation, symmetry))) for state in (states[0], final))
     assert last < 3.0 < first < 10.0
-    assert last < 1.5 * final.halves[0].accuracy_rotation
+    assert last < 1.5 * final.models[0].classes[0].accuracy_rotation
     # Å; a sixteenth of a pixel. Images are centred by whole pixels, so that the search must reach half a pixel.
     assert np.median(np.abs(final.particles.shifts - simulation.origins)) < 0.25
     truth = torch.from_numpy(simulation.map)
-    fsc = fourier_shell_correlation(torch.from_numpy(final.joined.voxels), truth).numpy()
+    fsc = fourier_shell_correlation(torch.from_numpy(final.joined.classes[0].voxels), truth).numpy()
     assert fsc[1:7].min() > 0.95
     assert fsc[8] > 0.8
-    halves = [fourier_shell_correlation(torch.from_numpy(half.unfiltered), truth).numpy() for half in final.halves]
+    halves = [
+        fourier_shell_correlation(torch.from_numpy(half.classes[0].unfiltered), truth).numpy() for half in final.models
+    ]
     assert min(half[1:7].min() for half in halves) > 0.93
     assert final.progress.resolution < 12.0
     # The map is on the greyscale of the images; errors of poses take a little away.
-    assert 0.85 < float((final.joined.voxels * simulation.map).sum() / (simulation.map**2).sum()) < 1.02
+    assert 0.85 < float((final.joined.classes[0].voxels * simulation.map).sum() / (simulation.map**2).sum()) < 1.02
     # Beyond the signal the noise spectrum is the noise that the mask lets through.
     preparer = ImagePreparer(simulation.data, settings, SIZE // 2, (0.0, np.inf), torch.device("cpu"))
     noise = final.joined.sigma2_noise[0, 9:12].mean() / (simulation.sigma**2 / 2)
@@ -97,8 +99,8 @@ def test_noise_gives_no_structure(seed: int, simulate: Callable[..., Any]) -> No
     states = list(refinement.iterate(refinement.start(simulation.map, noise.particles())))
     # In the first iteration both halves are aligned to one and the same map and agree through it.
     assert [state.progress.resolution >= BOX / 5 for state in states[1:]] == [True] * 3
-    assert all(state.halves[0].average_pmax < 0.01 for state in states)
-    assert states[-1].halves[0].fsc[2] == 1.0  # joined
+    assert all(state.models[0].average_pmax < 0.01 for state in states)
+    assert states[-1].models[0].classes[0].fsc[2] == 1.0  # joined
 
 
 @pytest.fixture(scope="module")
@@ -128,10 +130,11 @@ def test_start(small: Any) -> None:
     assert state.iteration == 0
     assert state.progress.resolution == pytest.approx(24.0)
     assert state.progress.current_size == 24  # shell 4 and 10 more are beyond Nyquist
-    one, two = state.halves
+    noise = [half.sigma2_noise for half in state.models]
+    one, two = (half.classes[0] for half in state.models)
     np.testing.assert_array_equal(one.voxels, two.voxels)
     assert one.direction_prior.sum() == pytest.approx(1.0)
-    assert not np.array_equal(one.sigma2_noise, two.sigma2_noise)
+    assert not np.array_equal(*noise)
     power = fourier_shell_correlation(torch.from_numpy(one.voxels), torch.from_numpy(small.map))
     assert power[1:4].min() > 0.99
     spectrum = np.abs(np.fft.rfftn(one.voxels))[8, 0, 0] / np.abs(np.fft.rfftn(small.map))[8, 0, 0]
@@ -146,7 +149,7 @@ def test_last_iteration(small: Any) -> None:
     joined = states[1].joined
     assert joined is not None
     np.testing.assert_allclose(
-        joined.sigma2_noise, 0.5 * (states[1].halves[0].sigma2_noise + states[1].halves[1].sigma2_noise)
+        joined.sigma2_noise, 0.5 * (states[1].models[0].sigma2_noise + states[1].models[1].sigma2_noise)
     )
 
 
@@ -158,12 +161,12 @@ def test_halves_share_nothing_but_low_resolution(small: Any) -> None:
     settings = replace(SETTINGS, join_resolution=BOX)  # the first shell only
     one, other = _state(small, settings, 1), _state(small.with_images(images), settings, 1)
     np.testing.assert_array_equal(one.particles.eulers[first], other.particles.eulers[first])
-    np.testing.assert_array_equal(one.halves[0].sigma2_noise, other.halves[0].sigma2_noise)
+    np.testing.assert_array_equal(one.models[0].sigma2_noise, other.models[0].sigma2_noise)
     assert not np.array_equal(one.particles.eulers[~first], other.particles.eulers[~first])
-    maps = [torch.from_numpy(state.halves[0].unfiltered) for state in (one, other)]
+    maps = [torch.from_numpy(state.models[0].classes[0].unfiltered) for state in (one, other)]
     # Masking in real space mixes neighbouring shells a little.
     assert fourier_shell_correlation(*maps)[3:9].min() > 0.99
-    maps = [torch.from_numpy(state.halves[1].unfiltered) for state in (one, other)]
+    maps = [torch.from_numpy(state.models[1].classes[0].unfiltered) for state in (one, other)]
     assert fourier_shell_correlation(*maps)[3:9].max() < 0.9
 
 
@@ -200,8 +203,9 @@ FROM_START: dict[str, Any] = {
 
 def _clear(state: RunState) -> RunState:
     """The state with shells that are clear enough for scales to be estimated."""
-    one, two = (replace(half, ssnr=np.full(SIZE // 2 + 1, 10.0)) for half in state.halves)
-    return replace(state, halves=(one, two))
+    clear = np.full(SIZE // 2 + 1, 10.0)
+    models = tuple(half.with_classes([replace(half.classes[0], ssnr=clear)]) for half in state.models)
+    return replace(state, models=models)
 
 
 @pytest.fixture(scope="module")
@@ -215,8 +219,8 @@ def test_every_choice_changes_the_result(name: str, small: Any, after_one: RunSt
     settings = replace(SETTINGS, **{name: FROM_START[name]})
     refinement = small.refinement(settings)
     state = refinement.step(_clear(refinement.start(small.map, small.particles())))
-    assert not _equal(state.halves, after_one.halves)
-    assert np.isfinite(state.halves[0].voxels).all()
+    assert not _equal(state.models, after_one.models)
+    assert np.isfinite(state.models[0].classes[0].voxels).all()
 
 
 @pytest.mark.parametrize(
@@ -240,7 +244,8 @@ def test_choices_that_show_later(name: str, small: Any, after_one: RunState) -> 
 
 def test_accuracy_comes_from_some_particles(small: Any, after_one: RunState) -> None:
     few, many = (
-        small.refinement(replace(SETTINGS, accuracy_particles=count)).step(after_one).halves[0] for count in (2, 12)
+        small.refinement(replace(SETTINGS, accuracy_particles=count)).step(after_one).models[0].classes[0]
+        for count in (2, 12)
     )
     assert few.accuracy_rotation != many.accuracy_rotation
     assert 0 < many.accuracy_translation < 20.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ from vitrea.geometry.sampling import orientation_grid
 from vitrea.geometry.shifts import oversample_shifts, shift_grid
 from vitrea.matching.candidates import Candidates, DenseSearch, Rows, RowScorer, expand
 from vitrea.matching.images import PreparedImages
-from vitrea.matching.poses import PoseGrid
-from vitrea.matching.reference import Reference, reference_from_map
+from vitrea.matching.poses import GivenPoses, PoseGrid
+from vitrea.matching.reference import Reference, ReferenceSet, reference_from_map
 
 SIZE, RADIUS, PARTICLES = 24, 8, 5
 SAMPLES = packed_samples(SIZE, RADIUS)
@@ -89,7 +90,7 @@ def test_row_scores_are_log_likelihoods(
     orientation = np.sort(rng.choice(count, 40))
     particle = rng.integers(PARTICLES, size=40)
     rows = Rows(particle, orientation, np.zeros(40, dtype=np.float32))
-    scorer = RowScorer(reference, SAMPLES, poses, level, chunk)
+    scorer = RowScorer(ReferenceSet((reference,)), SAMPLES, poses, level, chunk)
     scores = scorer.score(images, rows).numpy()
     if level == "fine":
         matrices, shifts = torch.from_numpy(poses.fine_matrices(orientation)).float(), poses.fine_shifts
@@ -137,7 +138,7 @@ def test_dense_search_keeps_what_is_significant(
     rng = np.random.default_rng(5)
     log_orientation = np.log(rng.dirichlet(np.ones(poses.orientation_count))).astype(np.float32)
     log_shift = -rng.uniform(0, 2, (PARTICLES, len(poses.shifts))).astype(np.float32)
-    search = DenseSearch(reference, SAMPLES, poses, log_orientation)
+    search = DenseSearch(ReferenceSet((reference,)), SAMPLES, poses, log_orientation)
     found = search.significant(images, torch.from_numpy(log_shift), 0.99)
     weights = coarse_truth + log_orientation[:, None] + log_shift[:, None, :]
     rounding = 0.01 if exact else 0.5
@@ -155,7 +156,7 @@ def test_impossible_orientations_are_not_searched(
     best = coarse_truth.max(axis=2).argmax(axis=1)
     prior = np.zeros(poses.orientation_count, dtype=np.float32)
     prior[best] = -np.inf
-    search = DenseSearch(reference, SAMPLES, poses, prior)
+    search = DenseSearch(ReferenceSet((reference,)), SAMPLES, poses, prior)
     found = search.significant(images, torch.zeros(PARTICLES, len(poses.shifts)), 0.99)
     assert not np.isin(found.orientation, best).any()
     second = np.where(np.isfinite(prior), coarse_truth.max(axis=2), -np.inf).argmax(axis=1)
@@ -174,7 +175,7 @@ def test_best_correlation_ignores_the_greyscale(
     flat = np.zeros(poses.orientation_count, dtype=np.float32)
     bright = reference_from_map(torch.from_numpy(1000 * lopsided.map(SIZE)), RADIUS)
     for one in (reference, bright):
-        found = DenseSearch(one, SAMPLES, poses, flat).best(images)
+        found = DenseSearch(ReferenceSet((one,)), SAMPLES, poses, flat).best(images)
         np.testing.assert_array_equal(found.particle, np.arange(PARTICLES))
         # A product in bfloat16 is good to 1%: the choice is the best one, or one that is as good.
         assert (ranked[np.arange(PARTICLES), found.orientation] >= 0.99 * ranked.max(axis=1)).all()
@@ -207,3 +208,87 @@ def test_chunks_cover_all_rows_and_split_no_orientation(size: int) -> None:
         assert where.stop - where.start <= max(size, 5)
         seen.append(np.arange(11)[where])
     np.testing.assert_array_equal(np.concatenate(seen), np.arange(11))
+
+
+@pytest.fixture(scope="module")
+def two(lopsided: Any, reference: Reference) -> ReferenceSet:
+    """The particle, and one without some of its balls."""
+    part = type(lopsided)(lopsided.points[4:], lopsided.heights[4:], lopsided.width)
+    return ReferenceSet((reference, reference_from_map(torch.from_numpy(part.map(SIZE)), RADIUS)))
+
+
+def _two_truths(images: PreparedImages, two: ReferenceSet, poses: PoseGrid) -> NDArray[np.float64]:
+    """Log-likelihoods of all poses of both classes, shape [particles, orientations of both, shifts]."""
+    matrices = poses.coarse_matrices(np.arange(poses.orientations.size))
+    projections = [one.project(matrices, SAMPLES).numpy().astype(complex) for one in two.members]
+    return _log_likelihood(images, np.concatenate(projections), poses.shifts)
+
+
+def test_rows_of_two_classes(images: PreparedImages, two: ReferenceSet, poses: PoseGrid) -> None:
+    both = replace(poses, classes=2)
+    truth = _two_truths(images, two, poses)
+    orientation = np.sort(np.random.default_rng(6).choice(both.orientation_count, 60, replace=False))
+    particle = np.arange(60) % PARTICLES
+    rows = Rows(particle, orientation, np.zeros(60, dtype=np.float32))
+    scores = RowScorer(two, SAMPLES, both, "coarse", chunk=9).score(images, rows).numpy()
+    expected = truth[particle, orientation]
+    assert len(set(orientation // poses.orientations.size)) == 2
+    np.testing.assert_allclose(scores, expected, atol=1e-3 * expected.std())
+
+
+def test_rows_of_given_poses(images: PreparedImages, two: ReferenceSet, poses: PoseGrid) -> None:
+    """One orientation a particle, in each class; priors of orientations and translations are added."""
+    own = poses.coarse_matrices(np.array([5, 60, 200, 301, 7])).double().numpy()
+    given = GivenPoses(own, poses.fine_shifts, classes=2)
+    rows = Rows(np.tile(np.arange(PARTICLES), 2), np.arange(2 * PARTICLES), -np.arange(10, dtype=np.float32))
+    log_shift = -torch.rand(PARTICLES, len(poses.fine_shifts), generator=torch.Generator().manual_seed(1))
+    scores = RowScorer(two, SAMPLES, given, "fine", chunk=3).score(images, rows, log_shift).numpy()
+    for number, one in enumerate(two.members):
+        projections = one.project(torch.from_numpy(own.astype(np.float32)), SAMPLES).numpy().astype(complex)
+        truth = _log_likelihood(images, projections, poses.fine_shifts)[np.arange(PARTICLES), np.arange(PARTICLES)]
+        where = slice(number * PARTICLES, (number + 1) * PARTICLES)
+        expected = truth + rows.log_prior[where, None] + log_shift.numpy()
+        np.testing.assert_allclose(scores[where], expected, atol=1e-3 * truth.std())
+
+
+def test_dense_posterior_and_its_sums(images: PreparedImages, two: ReferenceSet, poses: PoseGrid) -> None:
+    """Weights of all poses of two classes, the slices they make and what they explain, against loops in float64."""
+    both = replace(poses, classes=2)
+    rng = np.random.default_rng(7)
+    log_orientation = np.log(rng.dirichlet(np.ones(both.orientation_count))).astype(np.float32)
+    log_orientation[::7] = -np.inf
+    log_shift = -rng.uniform(0, 2, (PARTICLES, len(poses.shifts))).astype(np.float32)
+    # Milder noise models spread the posterior over many poses.
+    images = images.with_precision(images.precision * 0.05)
+    search = DenseSearch(two, SAMPLES, both, log_orientation)
+    weights, best = search.posterior(images, torch.from_numpy(log_shift), 1.0)
+    assert np.isfinite(log_orientation[search.allowed]).all()
+    exact = _two_truths(images, two, poses) + log_orientation[:, None] + log_shift[:, None, :]
+    exact = exact[:, search.allowed].transpose(0, 2, 1)  # [particles, shifts, orientations]
+    posterior = np.exp(exact - exact.max(axis=(1, 2), keepdims=True))
+    evidence = np.log(posterior.sum(axis=(1, 2))) + exact.max(axis=(1, 2))
+    posterior /= posterior.sum(axis=(1, 2), keepdims=True)
+    assert 0.01 < posterior.max() < 0.9
+    # Log-likelihoods of up to some hundreds in float32.
+    np.testing.assert_allclose(weights.numpy(), posterior, atol=2e-3 * posterior.max())
+    np.testing.assert_allclose(best["evidence"].numpy(), evidence, atol=1e-2)
+
+    ramps = np.exp(-2j * np.pi / SIZE * poses.shifts @ SAMPLES.coordinates[:, :2].T.astype(np.float64))
+    masked, ctf, precision = (part.numpy().astype(complex) for part in (images.masked, images.ctf, images.precision))
+    # What is put into the map is the other image.
+    unmasked = masked * np.exp(1j)
+    images = replace(images, unmasked=torch.from_numpy(unmasked.astype(np.complex64)))
+    given = weights.double().numpy()
+    sums, slice_weights = search.slices(images, weights)
+    cross, power = search.explained(images, weights)
+    expected_sums = np.einsum("its,ik,tk->sk", given, unmasked * ctf * precision, ramps)
+    expected_weights = np.einsum("its,ik->sk", given, ctf**2 * precision).real
+    np.testing.assert_allclose(sums.numpy(), expected_sums, atol=1e-4 * np.abs(expected_sums).max())
+    np.testing.assert_allclose(slice_weights.numpy(), expected_weights, atol=1e-4 * expected_weights.max())
+    views = search.projections.numpy().astype(complex)
+    for i in range(PARTICLES):
+        model = ctf[i] * np.einsum("ts,sk,tk->k", given[i], views, ramps.conj())
+        expected = (model.conj() * masked[i]).real
+        np.testing.assert_allclose(cross[i].numpy(), expected, atol=1e-4 * np.abs(expected).max())
+        strength = ctf[i].real ** 2 * (given[i].sum(axis=0) @ np.abs(views) ** 2)
+        np.testing.assert_allclose(power[i].numpy(), strength, atol=1e-4 * strength.max())

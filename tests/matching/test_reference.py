@@ -14,7 +14,7 @@ from vitrea.fourier.packed import packed_samples
 from vitrea.fourier.transforms import to_fourier
 from vitrea.geometry.euler import euler_to_matrix
 from vitrea.geometry.sampling import planar_grid
-from vitrea.matching.reference import reference_from_map
+from vitrea.matching.reference import ReferenceSet, class_runs, reference_from_map
 
 
 def _relative_errors(found: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
@@ -96,3 +96,31 @@ def test_samples_beyond_the_reference_are_refused(lopsided: Any) -> None:
     reference = reference_from_map(torch.from_numpy(lopsided.map(24)), 5)
     with pytest.raises(ValueError, match="samples reach radius 6, the reference only 5"):
         reference.project(torch.eye(3)[None], packed_samples(24, 6))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_each_class_is_projected_from_its_own_reference(dims: int) -> None:
+    size, radius = 16, 6
+    rng = np.random.default_rng(4)
+    voxels = torch.from_numpy(rng.standard_normal((3, *(size,) * dims)).astype(np.float32))
+    members = tuple(reference_from_map(one, radius) for one in voxels)
+    eulers = rng.uniform(0, 180, (5, 3)) * ([0, 0, 1] if dims == 2 else [1, 1, 1])
+    matrices = torch.from_numpy(euler_to_matrix(eulers).astype(np.float32))
+    samples = packed_samples(size, radius)
+    classes = np.array([0, 0, 2, 2, 2])  # class 1 has none
+    found = ReferenceSet(members).project(classes, matrices, samples)
+    for row, number in enumerate(classes):
+        alone = members[number].project(matrices[row : row + 1], samples)
+        assert torch.equal(found[row : row + 1], alone)
+        other = members[1].project(matrices[row : row + 1], samples)
+        assert not torch.allclose(alone, other, atol=0.1)
+    assert ReferenceSet(members).device == voxels.device
+
+
+def test_runs_of_classes() -> None:
+    def runs(*classes: int) -> list[tuple[int, int, int]]:
+        return [(number, where.start, where.stop) for number, where in class_runs(np.array(classes, dtype=np.int64))]
+
+    assert runs(0, 0, 2, 3, 3) == [(0, 0, 2), (2, 2, 3), (3, 3, 5)]
+    assert runs(4) == [(4, 0, 1)]
+    assert runs() == []

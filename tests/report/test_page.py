@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib import image as images
 
+from vitrea.fourier.filters import lowpass
 from vitrea.records.errors import InputError
-from vitrea.report.figures import histogram
+from vitrea.report.figures import class_gallery, histogram
 from vitrea.report.page import Section, html_page, write_page
+from vitrea.report.png import save_png
 
 _SECTION = Section(
     "Resolution <final>",
@@ -48,3 +51,25 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == html_page("T", "L", [_SECTION])
     with pytest.raises(InputError, match="nowhere"):
         write_page(tmp_path / "nowhere" / "report.html", "T", "L", [])
+
+
+def test_a_gallery_of_200_classes_makes_a_page_of_less_than_5_megabytes() -> None:
+    # Noise up to 12 Å compresses worse than averages; outside the mask they are empty.
+    noise = torch.from_numpy(np.random.default_rng(1).normal(size=(200, 64, 64)).astype(np.float32))
+    radius = np.hypot(*(np.indices((64, 64)) - 32))
+    averages = lowpass(noise, 12.0, 3.5, dims=2).numpy() * (radius < 30)
+    figure = class_gallery(averages, 3.5, np.full(200, 0.005), np.full(200, 12), np.full(200, 15.0))
+    page = html_page("T", "L", [Section("Classes", figures=[(figure, "All of them.")])])
+    assert len(page.encode()) < 5_000_000
+    (width,) = re.findall(r'<img alt="All of them." width="(\d+)"', page)
+    assert int(width) <= 928  # the column of text on the page: 60 rem less its padding
+
+
+def test_a_picture_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
+    figure = histogram([1.0, 2.0], "Å")
+    save_png(figure, tmp_path / "a.png", dpi=100)
+    width, height = figure.get_size_inches()
+    assert images.imread(tmp_path / "a.png").shape[:2] == (round(100 * height), round(100 * width))
+    with pytest.raises(InputError, match="nowhere"):
+        save_png(figure, tmp_path / "nowhere" / "a.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

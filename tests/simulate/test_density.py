@@ -10,7 +10,7 @@ import torch
 
 from vitrea.formats.atomic_models import read_atoms
 from vitrea.records.atomic_model import AtomicModel
-from vitrea.simulate.density import VOLTS, density_from_atoms, resample_map
+from vitrea.simulate.density import VOLTS, bounding_box_centre, density_from_atoms, resample_map
 
 # Peng et al. 1996, carbon: f(s) = sum of a exp(-b s² / 4) in Å, s in 1/Å.
 CARBON_A = np.array([0.0893, 0.2563, 0.7570, 1.0487, 0.3575])
@@ -20,7 +20,11 @@ CARBON_B = np.array([0.2465, 1.7100, 6.4094, 18.6113, 50.2523])
 def model(elements: list[str], positions: list[list[float]], b: float = 20.0, occupancy: float = 1.0) -> AtomicModel:
     count = len(elements)
     return AtomicModel(
-        np.array(elements, dtype=object), np.array(positions), np.full(count, b), np.full(count, occupancy), 1
+        np.array(elements, dtype=object),
+        np.array(positions),
+        np.full(count, b),
+        np.full(count, occupancy),
+        np.full(count, "A", dtype=object),
     )
 
 
@@ -41,6 +45,17 @@ def test_atoms_keep_their_distance_and_elements_their_weight() -> None:
     assert voxels[12 + 3, 12 - 2, 12 - 4] == pytest.approx(voxels[11:18, 6:13, 4:11].max())
     assert voxels[12 - 3, 12 + 2, 12 + 4] == voxels.max()  # sulphur, at half the distance on the other side
     assert voxels.max() > 1.5 * voxels[15, 10, 8]
+
+
+def test_a_part_keeps_its_place_when_the_centre_is_given() -> None:
+    """The part of a model without some atoms, drawn about the whole's centre, is the whole less those atoms."""
+    whole = model(["C", "S"], [[0.0, 0.0, 0.0], [8.0, 4.0, -6.0]])
+    carbon, sulphur = (model([name], [place]) for name, place in (("C", [0.0, 0.0, 0.0]), ("S", [8.0, 4.0, -6.0])))
+    centre = bounding_box_centre(whole)
+    parts = [density_from_atoms(one, 24, 1.0, centre=centre) for one in (carbon, sulphur)]
+    np.testing.assert_allclose(parts[0] + parts[1], density_from_atoms(whole, 24, 1.0), atol=1e-3)
+    with pytest.raises(ValueError, match="30 Å wide"):
+        density_from_atoms(carbon, 24, 1.0, centre=np.array([15.0, 0.0, 0.0]))
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:

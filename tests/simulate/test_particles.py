@@ -31,7 +31,7 @@ def simulator(snr: float, noise: NoiseModel | None = NoiseModel(5), number: int 
 def test_the_signal_has_the_ratio_asked_for(snr: float) -> None:
     """Signal in the disc over noise of unit variance; images of particles, less the background, are brighter inside."""
     made = simulator(snr)
-    clean = made.gain * made.projector.images(made.particles, with_ctf=True)
+    clean = made.gain * made.clean(np.arange(60))
     inside = made.inside
     assert float(clean[:, inside].var(dim=1).mean()) == pytest.approx(snr, rel=0.05)
     images = made.images(np.arange(60))
@@ -64,7 +64,7 @@ def test_noise_only_and_signal_only() -> None:
     images = empty.images(np.arange(60))
     assert images.mean(axis=0).std() == pytest.approx(1 / np.sqrt(60), rel=0.1)  # nothing adds up
     clean = simulator(0.3, noise=None)
-    expected = clean.projector.images(clean.particles, with_ctf=True)
+    expected = clean.projectors[0].images(clean.particles, with_ctf=True)
     assert clean.gain == 1
     assert np.array_equal(clean.images(np.arange(60)), expected.numpy())
 

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,14 +75,73 @@ def particle_folder(tmp_path_factory: pytest.TempPathFactory) -> ParticleFolder:
     folder = tmp_path_factory.mktemp("particles")
     truth = blobs()
     write_map(folder / "map.mrc", truth)
-    blurred = lowpass(torch.from_numpy(truth.voxels), 40.0, PIXEL_SIZE).numpy() * 7.0
-    write_map(folder / "start.mrc", truth.with_voxels(blurred))
-    parameters = SimulateParameters(
-        map=folder / "map.mrc", output=folder, number=200, snr=1.0, groups=2, particle_diameter=DIAMETER, seed=5
-    )
-    simulate(parameters, Context())
+    write_map(folder / "start.mrc", blurred(truth))
+    simulate_into(folder, number=200, map=folder / "map.mrc")
+    return ParticleFolder(folder)
+
+
+@pytest.fixture(scope="session")
+def mixed_folder(tmp_path_factory: pytest.TempPathFactory) -> ParticleFolder:
+    """Simulate 240 particles of two molecules of C2 symmetry; the start map is the mean of both at 40 Å."""
+    folder = tmp_path_factory.mktemp("mixed")
+    one, two = blobs(3), blobs(11)
+    for name, density in (("map1", one), ("map2", two), ("mean", one.with_voxels(0.5 * (one.voxels + two.voxels)))):
+        write_map(folder / f"{name}.mrc", density)
+        write_map(folder / f"{name}_40A.mrc", blurred(density))
+    shutil.copy(folder / "mean_40A.mrc", folder / "start.mrc")
+    simulate_into(folder, number=240, map=(folder / "map1.mrc", folder / "map2.mrc"))
+    return ParticleFolder(folder)
+
+
+def blurred(density: Map) -> Map:
+    """Return a map at 40 Å, on another greyscale."""
+    voxels = lowpass(torch.from_numpy(density.voxels), 40.0, PIXEL_SIZE).numpy() * 7.0
+    return density.with_voxels(voxels)
+
+
+def simulate_into(folder: Path, **more: object) -> None:
+    """Simulate particles in two micrographs."""
+    parameters = {"output": folder, "snr": 1.0, "groups": 2, "particle_diameter": DIAMETER, "seed": 5, **more}
+    simulate(SimulateParameters.model_validate(parameters), Context())
     # Image names relative to the STAR file, so that a copy of the folder is complete.
     for name in ("particles.star", "truth.star"):
         text = (folder / name).read_text(encoding="utf-8")
         (folder / name).write_text(re.sub(r"@\S*particles\.mrcs", "@particles.mrcs", text), encoding="utf-8")
-    return ParticleFolder(folder)
+
+
+@pytest.fixture(scope="session")
+def run_until() -> Callable[[list[str], Path], None]:
+    """Return a function that runs a command and kills it (SIGKILL) as soon as a file is there."""
+
+    def run(command: list[str], file: Path) -> None:
+        process = subprocess.Popen([sys.executable, "-m", "vitrea", *command], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not file.exists() and time.monotonic() < deadline:
+            assert process.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    return run
+
+
+@pytest.fixture
+def disk_full_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], object]:
+    """Return a context in which the disk is full some writes after a file has appeared."""
+
+    @contextmanager
+    def full(file: Path) -> Iterator[None]:
+        flush, calls = os.fsync, 0
+
+        def fill_up(descriptor: int) -> None:
+            nonlocal calls
+            calls += 1
+            if file.exists() and calls % 3 == 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            flush(descriptor)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", fill_up)
+            yield
+
+    return full

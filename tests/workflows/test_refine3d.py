@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,21 +82,14 @@ def record_iterations(root: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("seen", ["it001_optimiser.star", "it003_half1_class001.mrc", "it004_data.star"])
 def test_killed_and_continued_is_as_never_stopped(
-    seen: str, finished: Path, particle_folder: Any, tmp_path: Path
+    seen: str, finished: Path, particle_folder: Any, run_until: Callable[[list[str], Path], None], tmp_path: Path
 ) -> None:
     """Kill between iterations and in the middle of writing; the final maps must be the same to the last bit."""
     root = tmp_path / "run"
-    command = [sys.executable, "-m", "vitrea", "refine3d"]
-    process = subprocess.Popen([*command, *particle_folder.options(root)], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not Path(f"{root}_{seen}").exists() and time.monotonic() < deadline:
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    run_until(["refine3d", *particle_folder.options(root)], Path(f"{root}_{seen}"))
     assert not Path(f"{root}_class001.mrc").exists()
     last = max(tmp_path.glob("run_it*_optimiser.star"))
-    subprocess.run([*command, "--continue", str(last)], check=True, stdout=subprocess.DEVNULL)
+    assert main(["refine3d", "--continue", str(last)]) == 0
     for name in ("class001", "half1_class001_unfil", "half2_class001_unfil"):
         expected, got = read_map(f"{finished}_{name}.mrc"), read_map(f"{root}_{name}.mrc")
         np.testing.assert_array_equal(got.voxels, expected.voxels)
@@ -255,20 +242,10 @@ def test_a_few_bad_images_are_set_aside(
 
 
 def test_full_disk_is_one_sentence(
-    particle_folder: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    particle_folder: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], disk_full_after: Any
 ) -> None:
     """The disk fills up in the second iteration: what is there stays whole, and the run can be continued."""
-    flush, calls = os.fsync, 0
-
-    def fill_up(descriptor: int) -> None:
-        nonlocal calls
-        calls += 1
-        if Path(f"{tmp_path}/run_it001_optimiser.star").exists() and calls % 3 == 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        flush(descriptor)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", fill_up)
+    with disk_full_after(tmp_path / "run_it001_optimiser.star"):
         assert main(["refine3d", *particle_folder.options(tmp_path / "run"), "--iter", "3"]) == 2
     message = capsys.readouterr().err
     assert "no space" in message and "Traceback" not in message

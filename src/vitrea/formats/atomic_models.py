@@ -52,12 +52,13 @@ def _assemble(structure: Any, assembly: str, path: Path) -> Any:
 
 
 def _to_record(model: Any) -> AtomicModel:
-    atoms = [site.atom for site in model.all()]
+    sites = list(model.all())
+    atoms = [site.atom for site in sites]
     positions = np.array([atom.pos.tolist() for atom in atoms], dtype=np.float64).reshape(-1, 3)
     return AtomicModel(
         elements=np.array([atom.element.name for atom in atoms], dtype=object),
         positions=positions,
         b_factors=np.array([atom.b_iso for atom in atoms], dtype=np.float64),
         occupancies=np.array([atom.occ for atom in atoms], dtype=np.float64),
-        chains=len(model),
+        chain_names=np.array([site.chain.name for site in sites], dtype=object),
     )

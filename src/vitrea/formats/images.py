@@ -237,6 +237,28 @@ def find_bad_images(images: ParticleImages, chunk: int = 1000) -> list[BadImage]
     return bad
 
 
+def find_blank_edges(images: ParticleImages, chunk: int = 1000) -> list[BadImage]:
+    """List images whose window hung over the edge of the micrograph: filled with one value, or with repeated rows.
+
+    Parameters
+    ----------
+    images : ParticleImages
+        All of them are read, once.
+    chunk : int
+        Images read at a time.
+    """
+    found: list[BadImage] = []
+    for start in range(0, len(images), chunk):
+        rows = np.arange(start, min(start + chunk, len(images)))
+        pixels = images.load(rows)
+        sides = (pixels[:, :2], pixels[:, :-3:-1], pixels[:, :, :2].swapaxes(1, 2), pixels[:, :, :-3:-1].swapaxes(1, 2))
+        blank = np.zeros(len(rows), dtype=bool)
+        for pair in sides:
+            blank |= (pair[:, 0] == pair[:, 1]).all(axis=1)
+        found += [BadImage(int(rows[i]), str(images.names[rows[i]]), "a blank edge") for i in np.flatnonzero(blank)]
+    return found
+
+
 def _where(particles: Particles) -> str:
     return "the particle set" if particles.source is None else str(particles.source)
 

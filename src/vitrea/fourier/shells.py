@@ -96,6 +96,27 @@ def radial_power_spectrum(images: Tensor, dims: int = 2) -> Tensor:
     return shell_mean(transforms.real.square() + transforms.imag.square(), images.shape[-1], dims)
 
 
+def radial_real_profile(voxels: Tensor) -> Tensor:
+    """Replace each voxel by the mean of all voxels at its distance from the centre, rounded to whole voxels.
+
+    Parameters
+    ----------
+    voxels : Tensor, shape [n, n] or [n, n, n]
+
+    Returns
+    -------
+    Tensor, shape of `voxels`
+    """
+    size, dims = voxels.shape[-1], voxels.ndim
+    axis = torch.arange(size, device=voxels.device, dtype=torch.float64) - size // 2
+    squared = sum(torch.meshgrid(*([axis**2] * dims), indexing="ij"), start=torch.zeros((), dtype=torch.float64))
+    ring = squared.sqrt().round().long().flatten()
+    total = torch.zeros(int(ring.max()) + 1, dtype=torch.float64, device=voxels.device)
+    total.index_add_(0, ring, voxels.double().flatten())
+    mean = total / torch.bincount(ring)
+    return mean[ring].view(voxels.shape).to(voxels.dtype)
+
+
 def spread_shells(curve: Tensor, size: int, dims: int, beyond: float = 0.0) -> Tensor:
     """Give each sample the value of its shell: the transpose of summing over shells.
 

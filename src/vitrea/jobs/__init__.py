@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 class JobEntry:
     """One line of the list of jobs: the command's name and what it does.
 
-    The job itself is ``JOB`` in the module ``vitrea.jobs.<name>``; its `summary` is the same sentence.
+    The job itself is ``JOB`` in the module ``vitrea.jobs.<name>``, hyphens of the name being underscores there; its
+    `summary` is the same sentence.
     """
 
     name: str
@@ -24,10 +25,17 @@ class JobEntry:
 # In the order in which they are used. A test holds each summary against the job's own.
 JOBS: tuple[JobEntry, ...] = (
     JobEntry("doctor", "Check this machine: versions, devices, speed, memory, a self-test."),
+    JobEntry("class2d", "Sort particles into 2D classes and average them, without a reference."),
+    JobEntry("initial-model", "Make a first 3D model from nothing but particles."),
+    JobEntry("class3d", "Sort particles into several 3D maps, from one low-pass filtered reference or several."),
     JobEntry("refine3d", "Refine a 3D map from particles: gold-standard half maps, resolution, poses."),
+    JobEntry("select", "Choose, join and divide particles by class, column, grey values or distance."),
+    JobEntry("sort", "Sort particles by how little they look like their references: junk comes last."),
     JobEntry("simulate", "Simulate particles of a map or an atomic model, with the truth beside them."),
     JobEntry("project", "Project a map along given orientations, with or without CTF."),
     JobEntry("reconstruct", "Reconstruct a map from particles whose poses are given."),
+    JobEntry("symmetry-expand", "Repeat every particle in all orientations that a point group makes equivalent."),
+    JobEntry("subtract", "Subtract the signal outside a mask from particle images."),
     JobEntry("mask", "Make a soft solvent mask from a map, or a sphere."),
     JobEntry("postprocess", "Measure the resolution of two half maps and sharpen their sum."),
     JobEntry("compare", "Compare two maps (placement, FSC) or the poses of two particle sets."),
@@ -49,5 +57,5 @@ def load_job(name: str) -> Job:
     """
     if name not in {entry.name for entry in JOBS}:
         raise KeyError(name)
-    job: Job = import_module(f"vitrea.jobs.{name}").JOB
+    job: Job = import_module(f"vitrea.jobs.{name.replace('-', '_')}").JOB
     return job

@@ -298,7 +298,7 @@ def check_orientations(device: torch.device) -> tuple[bool, str]:
     from vitrea.matching.candidates import DenseSearch
     from vitrea.matching.images import PreparedImages
     from vitrea.matching.poses import PoseGrid
-    from vitrea.matching.reference import reference_from_map
+    from vitrea.matching.reference import ReferenceSet, reference_from_map
 
     size, width, count, radius = 32, 1.6, 16, 9
     generator = np.random.default_rng(4)
@@ -317,7 +317,8 @@ def check_orientations(device: torch.device) -> tuple[bool, str]:
     shifts = shift_grid(0.0, 1.0)
     poses = PoseGrid(orientation_grid(order, "C1"), shifts, shifts, 0)
     even = np.zeros(poses.orientation_count, dtype=np.float32)
-    search = DenseSearch(reference_from_map(voxels.to(device), radius), samples, poses, even)
+    references = ReferenceSet((reference_from_map(voxels.to(device), radius),))
+    search = DenseSearch(references, samples, poses, even)
     ones = torch.ones_like(packed.real)
     unused = torch.zeros(0, dtype=torch.float64, device=device)
     best = search.best(PreparedImages(packed, packed, ones, ones / (noise**2 / 2.0), unused, unused)).orientation

@@ -5,18 +5,20 @@ RELION's transforms carry a factor 1/n² that orthonormal ones do not: its varia
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrea.formats.mrc import read_map
+from vitrea.formats.image_names import split_image_name
+from vitrea.formats.mrc import open_stack, read_map
 from vitrea.formats.star import Block, read_star
 from vitrea.formats.star_values import text_column
+from vitrea.likelihood.schedule import signal_shell
 from vitrea.likelihood.settings import Settings
-from vitrea.likelihood.state import HalfModel, RunState, Sampling
+from vitrea.likelihood.state import ClassModel, Model, RunState, Sampling
 from vitrea.records.errors import InputError
 from vitrea.records.table import Table
 
@@ -25,9 +27,9 @@ _NO_RESOLUTION = 999.0
 
 
 def model_blocks(
-    model: HalfModel,
+    model: Model,
     state: RunState,
-    map_name: Path,
+    names: Sequence[str],
     group_names: tuple[str, ...],
     counts: NDArray[np.int64],
     optics: tuple[float, int],
@@ -36,11 +38,11 @@ def model_blocks(
 
     Parameters
     ----------
-    model : HalfModel
+    model : Model
     state : RunState
         The state the model is part of.
-    map_name : Path
-        The map's file.
+    names : sequence of str
+        The references of the classes: files, or images of a stack (``000001@classes.mrcs``).
     group_names : tuple of str
     counts : ndarray, shape [groups]
         Particles of each group.
@@ -53,28 +55,23 @@ def model_blocks(
     share = counts / max(counts.sum(), 1)
     average_noise = (model.sigma2_noise * share[:, None]).sum(axis=0)
     noise = {"rlnSigma2Noise": average_noise / unit}
+    groups = model.classes
     blocks: dict[str, Table | Mapping[str, object]] = {
         "model_general": _general(model, state, pixel_size, size, len(group_names)),
         "model_classes": Table(
             {
-                "rlnReferenceImage": text_column([str(map_name)]),
-                "rlnClassDistribution": np.array([1.0]),
-                "rlnAccuracyRotations": np.array([model.accuracy_rotation]),
-                "rlnAccuracyTranslationsAngst": np.array([model.accuracy_translation]),
-                "rlnEstimatedResolution": np.array([state.progress.resolution]),
-                "rlnOverallFourierCompleteness": np.array([float(model.completeness.mean())]),
+                "rlnReferenceImage": text_column(list(names)),
+                "rlnClassDistribution": np.array([group.share for group in groups]),
+                "rlnAccuracyRotations": np.array([group.accuracy_rotation for group in groups]),
+                "rlnAccuracyTranslationsAngst": np.array([group.accuracy_translation for group in groups]),
+                "rlnEstimatedResolution": np.array([_class_resolution(group, state, pixel_size) for group in groups]),
+                "rlnOverallFourierCompleteness": np.array([float(group.completeness.mean()) for group in groups]),
             }
         ),
-        "model_class_1": Table(
-            {
-                **shells,
-                "rlnSsnrMap": model.ssnr,
-                "rlnGoldStandardFsc": model.fsc,
-                "rlnFourierCompleteness": model.completeness,
-                "rlnReferenceSigma2": model.sigma2_map / unit,
-                "rlnReferenceTau2": model.tau2 / unit,
-            }
-        ),
+    }
+    for number, group in enumerate(groups, start=1):
+        blocks[f"model_class_{number}"] = Table({**shells, **_spectra(group, unit)})
+    blocks |= {
         "model_groups": Table(
             {
                 "rlnGroupNumber": np.arange(1, len(group_names) + 1),
@@ -88,20 +85,40 @@ def model_blocks(
     # RELION 1.3 to 3.0 had one spectrum a group, as Vitrea has; later versions read the average above.
     for number, spectrum in enumerate(model.sigma2_noise, start=1):
         blocks[f"model_group_{number}"] = Table({**shells, "rlnSigma2Noise": spectrum / unit})
-    if len(model.direction_prior):
-        blocks["model_pdf_orient_class_1"] = Table({"rlnOrientationDistribution": model.direction_prior})
+    for number, group in enumerate(groups, start=1):
+        if len(group.direction_prior):
+            prior = Table({"rlnOrientationDistribution": group.direction_prior})
+            blocks[f"model_pdf_orient_class_{number}"] = prior
     return blocks
 
 
-def _general(model: HalfModel, state: RunState, pixel_size: float, size: int, groups: int) -> dict[str, object]:
+def _spectra(group: ClassModel, unit: float) -> dict[str, NDArray[np.float64]]:
     return {
-        "rlnReferenceDimensionality": 3,
+        "rlnSsnrMap": group.ssnr,
+        "rlnGoldStandardFsc": group.fsc,
+        "rlnFourierCompleteness": group.completeness,
+        "rlnReferenceSigma2": group.sigma2_map / unit,
+        "rlnReferenceTau2": group.tau2 / unit,
+    }
+
+
+def _class_resolution(group: ClassModel, state: RunState, pixel_size: float) -> float:
+    """Resolution of a class in Å: of its own where there are several, of the run in a gold-standard refinement."""
+    if len(state.models) > 1 or state.joined is not None:
+        return state.progress.resolution
+    size = group.voxels.shape[-1]
+    return float(size * pixel_size / max(signal_shell(group.ssnr), 1))
+
+
+def _general(model: Model, state: RunState, pixel_size: float, size: int, groups: int) -> dict[str, object]:
+    return {
+        "rlnReferenceDimensionality": model.classes[0].voxels.ndim,
         "rlnDataDimensionality": 2,
         "rlnOriginalImageSize": size,
         "rlnCurrentResolution": state.progress.resolution,
         "rlnCurrentImageSize": state.progress.current_size,
         "rlnPixelSize": pixel_size,
-        "rlnNrClasses": 1,
+        "rlnNrClasses": len(model.classes),
         "rlnNrGroups": groups,
         "rlnNrOpticsGroups": 1,
         "rlnNormCorrectionAverage": model.average_norm,
@@ -120,7 +137,7 @@ def _shell_columns(size: int, pixel_size: float) -> dict[str, NDArray[np.float64
     return {"rlnSpectralIndex": index, "rlnResolution": resolution, "rlnAngstromResolution": angstrom}
 
 
-def read_model(path: Path, group_names: tuple[str, ...], box_angstrom: float) -> tuple[HalfModel, dict[str, float]]:
+def read_model(path: Path, group_names: tuple[str, ...], box_angstrom: float) -> tuple[Model, dict[str, float]]:
     """Read a model file that `model_blocks` laid out, and its map.
 
     Parameters
@@ -133,7 +150,7 @@ def read_model(path: Path, group_names: tuple[str, ...], box_angstrom: float) ->
 
     Returns
     -------
-    HalfModel
+    Model
     dict
         ``resolution`` (Å) and ``size`` (Fourier pixels) of the next comparison.
 
@@ -144,7 +161,7 @@ def read_model(path: Path, group_names: tuple[str, ...], box_angstrom: float) ->
     """
     blocks = read_star(path)
     general = _pairs(blocks, "model_general", path)
-    classes, spectra = _loop(blocks, "model_classes", path), _loop(blocks, "model_class_1", path)
+    table = _loop(blocks, "model_classes", path)
     groups = _loop(blocks, "model_groups", path)
     if list(groups["rlnGroupName"].astype(str)) != list(group_names):
         raise InputError(f"{path}: rlnGroupName lists other groups than the particles of this run have")
@@ -154,32 +171,54 @@ def read_model(path: Path, group_names: tuple[str, ...], box_angstrom: float) ->
         _loop(blocks, f"model_group_{number}", path).numbers("rlnSigma2Noise") * unit
         for number in range(1, len(group_names) + 1)
     ]
-    prior = blocks.get("model_pdf_orient_class_1")
+    classes = tuple(_read_class(blocks, table, number, unit, path) for number in range(1, len(table) + 1))
 
     def number(label: str) -> float:
         return float(str(general[label]))
 
-    model = HalfModel(
-        voxels=read_map(Path(str(classes["rlnReferenceImage"][0]))).voxels,
+    model = Model(
+        classes=classes,
+        sigma2_noise=np.stack(noise),
+        scale=groups.numbers("rlnGroupScaleCorrection"),
+        sigma_offset=number("rlnSigmaOffsetsAngst"),
+        average_norm=number("rlnNormCorrectionAverage"),
+        log_likelihood=number("rlnLogLikelihood"),
+        average_pmax=number("rlnAveragePmax"),
+    )
+    if abs(size * number("rlnPixelSize") / box_angstrom - 1.0) > 1e-6:
+        raise InputError(f"{path}: rlnOriginalImageSize and rlnPixelSize are not those of the particles")
+    return model, {"resolution": number("rlnCurrentResolution"), "size": number("rlnCurrentImageSize")}
+
+
+def _read_class(blocks: dict[str, Block], table: Table, number: int, unit: float, path: Path) -> ClassModel:
+    """Read one class, numbered from 1."""
+    spectra = _loop(blocks, f"model_class_{number}", path)
+    prior = blocks.get(f"model_pdf_orient_class_{number}")
+
+    def value(label: str) -> float:
+        return float(table[label][number - 1])
+
+    return ClassModel(
+        voxels=read_reference(str(table["rlnReferenceImage"][number - 1])),
         unfiltered=None,
         tau2=spectra.numbers("rlnReferenceTau2") * unit,
         sigma2_map=spectra.numbers("rlnReferenceSigma2") * unit,
         ssnr=spectra.numbers("rlnSsnrMap"),
         fsc=spectra.numbers("rlnGoldStandardFsc"),
         completeness=spectra.numbers("rlnFourierCompleteness"),
-        sigma2_noise=np.stack(noise),
-        scale=groups.numbers("rlnGroupScaleCorrection"),
         direction_prior=prior.numbers("rlnOrientationDistribution") if isinstance(prior, Table) else np.zeros(0),
-        sigma_offset=number("rlnSigmaOffsetsAngst"),
-        average_norm=number("rlnNormCorrectionAverage"),
-        log_likelihood=number("rlnLogLikelihood"),
-        average_pmax=number("rlnAveragePmax"),
-        accuracy_rotation=float(classes["rlnAccuracyRotations"][0]),
-        accuracy_translation=float(classes["rlnAccuracyTranslationsAngst"][0]),
+        share=value("rlnClassDistribution"),
+        accuracy_rotation=value("rlnAccuracyRotations"),
+        accuracy_translation=value("rlnAccuracyTranslationsAngst"),
     )
-    if abs(size * number("rlnPixelSize") / box_angstrom - 1.0) > 1e-6:
-        raise InputError(f"{path}: rlnOriginalImageSize and rlnPixelSize are not those of the particles")
-    return model, {"resolution": number("rlnCurrentResolution"), "size": number("rlnCurrentImageSize")}
+
+
+def read_reference(name: str) -> NDArray[np.float32]:
+    """Read a map, or one image of a stack (``000003@run_it025_classes.mrcs``), as float32."""
+    if "@" not in name:
+        return read_map(Path(name)).voxels
+    stack, index = split_image_name(name)
+    return np.array(open_stack(stack)[index], dtype=np.float32)
 
 
 def _loop(blocks: dict[str, Block], name: str, path: Path) -> Table:
@@ -215,7 +254,7 @@ class SamplingTable:
         """Lay out a sampling file."""
         return {
             "sampling_general": {
-                "rlnIs3DSampling": True,
+                "rlnIs3DSampling": sampling.healpix_order >= 0,
                 "rlnIs3DTranslationalSampling": False,
                 "rlnHealpixOrder": sampling.healpix_order,
                 "rlnSymmetryGroup": settings.symmetry,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from vitrea.formats.particle_files import read_particles
 from vitrea.records.errors import InputError
 from vitrea.records.particles import EULER_LABELS, Particles
+from vitrea.records.recorder import Recorder
 
 _SAME_SIZE = 0.01
 _CHUNK_BYTES = 64 << 20
@@ -48,3 +50,11 @@ def chunks(count: int, size: int) -> Iterator[NDArray[np.int64]]:
     step = max(1, _CHUNK_BYTES // (4 * size * size))
     for start in range(0, count, step):
         yield np.arange(start, min(start + step, count))
+
+
+def readable_images(pixels: NDArray[np.float32], names: NDArray[Any], recorder: Recorder) -> NDArray[np.bool_]:
+    """Tell which images are numbers throughout, and name the others: one of them would spoil what is made of all."""
+    good = np.asarray(np.isfinite(pixels.reshape(len(pixels), -1)).all(axis=1))
+    for name in names[~good]:
+        recorder.warn(f"{name} holds NaN or infinite pixels and is left out")
+    return good

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vitrea.jobs.base import Context, Job, JobParameters, parameter
 from vitrea.jobs.map_inputs import make_folder
-from vitrea.jobs.particle_inputs import chunks, read_posed_particles
+from vitrea.jobs.particle_inputs import chunks, read_posed_particles, readable_images
 from vitrea.records.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from vitrea.reconstruction.backprojection import CtfCorrection
     from vitrea.records.particles import Particles
-    from vitrea.records.recorder import Recorder
 
 _FIGURE_OF_MERIT = "rlnParticleFigureOfMerit"
 
@@ -94,7 +93,7 @@ def run(parameters: ReconstructParameters, context: Context) -> None:
     used = 0
     for rows in chunks(len(particles), size):
         pixels = images.load(rows)
-        good = _readable(pixels, images.names[rows], context.recorder)
+        good = readable_images(pixels, images.names[rows], context.recorder)
         if good.any():
             engine.add(torch.from_numpy(pixels[good]), particles.rows(rows[good]), weights[rows[good]])
         used += int(good.sum())
@@ -159,14 +158,6 @@ def _radius(parameters: ReconstructParameters, size: int, pixel_size: float) -> 
             "give a finer one"
         )
     return min(radius, nyquist)
-
-
-def _readable(pixels: NDArray[np.float32], names: NDArray[Any], recorder: Recorder) -> NDArray[np.bool_]:
-    """Tell which images are numbers throughout, and name the others: one of them would spoil the whole map."""
-    good = np.asarray(np.isfinite(pixels.reshape(len(pixels), -1)).all(axis=1))
-    for name in names[~good]:
-        recorder.warn(f"{name} holds NaN or infinite pixels and is left out")
-    return good
 
 
 JOB = Job(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitrea.jobs.base import Context, Job
+from vitrea.jobs.likelihood_parameters import RELION_OPTIONS, likelihood_log
 from vitrea.jobs.refinement_parameters import Refine3dParameters
 
 
@@ -23,11 +24,7 @@ def run(parameters: Refine3dParameters, context: Context) -> None:
 
 def log_file(parameters: Refine3dParameters) -> Path | None:
     """Name the log: beside the other output files."""
-    if parameters.output is not None:
-        return Path(f"{parameters.output}.log")
-    if parameters.continue_from is not None:
-        return Path(str(parameters.continue_from).rsplit("_it", 1)[0] + ".log")
-    return None
+    return likelihood_log(parameters)
 
 
 JOB = Job(
@@ -39,14 +36,7 @@ JOB = Job(
     ignored_options={
         "--auto_refine": "refine3d always refines automatically",
         "--split_random_halves": "refine3d always splits the particles into random halves",
-        "--dont_combine_weights_via_disc": "sums are never exchanged through files",
-        "--j=": "all processors are used, as MPI ranks and threads together were; limit them with --threads",
-        "--pool=": "particles are pooled to fit the memory",
-        "--preread_images": "images are memory-mapped",
-        "--no_parallel_disc_io": "reading is not done in parallel",
-        "--scratch_dir=": "images are read where they are",
-        "--gpu=": "choose the device with --device",
         "--K=": "refine3d has one class",
-        "--cpu": "choose the device with --device",
+        **RELION_OPTIONS,
     },
 )

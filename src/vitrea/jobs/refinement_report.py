@@ -35,7 +35,7 @@ def write_report(files: RefinementFiles, state: RunState, history: Sequence[dict
     history : sequence of dict
         Figures of the iterations of this session.
     """
-    model = state.joined or state.halves[0]
+    group = (state.joined or state.models[0]).classes[0]
     optics = files.particles.optics[0]
     curve = "inside the mask" if files.settings.solvent_correct_fsc else "without mask"
     pixel, size, resolution = optics.pixel_size, optics.image_size, state.progress.resolution
@@ -51,12 +51,12 @@ def write_report(files: RefinementFiles, state: RunState, history: Sequence[dict
                 "particles": str(len(files.particles)),
                 "symmetry": files.settings.symmetry,
                 f"resolution {curve}": f"{resolution:.2f} Å",
-                "angular accuracy": f"{model.accuracy_rotation:.2f}°",
-                "translational accuracy": f"{model.accuracy_translation:.2f} Å",
+                "angular accuracy": f"{group.accuracy_rotation:.2f}°",
+                "translational accuracy": f"{group.accuracy_translation:.2f} Å",
             },
             figures=[
-                (map_slices(model.voxels, pixel), "Central slices"),
-                (map_projections(model.voxels, pixel), "Projections"),
+                (map_slices(group.voxels, pixel), "Central slices"),
+                (map_projections(group.voxels, pixel), "Projections"),
             ],
         ),
         Section(
@@ -65,7 +65,7 @@ def write_report(files: RefinementFiles, state: RunState, history: Sequence[dict
             "worse than it is; vitrea postprocess measures it with one.",
             figures=[
                 (
-                    fsc_curves({curve: model.fsc}, pixel, size, (0.5, 0.143), resolution=resolution),
+                    fsc_curves({curve: group.fsc}, pixel, size, (0.5, 0.143), resolution=resolution),
                     "Fourier shell correlation",
                 )
             ],

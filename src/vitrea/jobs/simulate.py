@@ -1,17 +1,19 @@
-"""``vitrea simulate``: particles of a known map, with the truth beside them."""
+"""``vitrea simulate``: particles of known maps, with the truth beside them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BeforeValidator
 
 from vitrea.jobs.base import Context, Job, JobParameters, parameter
-from vitrea.jobs.map_inputs import read_cubic_map
 from vitrea.jobs.particle_inputs import chunks, read_posed_particles
+from vitrea.jobs.simulate_molecules import read_molecules
 from vitrea.records.errors import InputError
+from vitrea.simulate.population import JunkKind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,14 +24,30 @@ if TYPE_CHECKING:
 
 _DEFAULT_NUMBER = 1000
 _DEFAULT_DIAMETER = 0.75  # of the box
-_RESAMPLING_TOLERANCE = 1e-3
 _BLIND = ("rlnMicrographName", "rlnOpticsGroup", "rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", "rlnPhaseShift")
 # Parameters of the same name and meaning as fields of `simulate.truth.Acquisition`.
 _ACQUISITION = (
     "groups", "defocus_min", "defocus_max", "defocus_spread", "astigmatism", "shift_sigma", "scale_spread",
     "preferred", "seed",
 )  # fmt: skip
-_LENS, _SAMPLE = "Microscope", "Sample"
+_LENS, _SAMPLE, _MIXTURE = "Microscope", "Sample", "Mixture"
+
+
+def one_or_more(value: Any) -> Any:
+    """Take a single path for a list of one, and None for none."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str | Path) else value
+
+
+def split_words(value: Any) -> Any:
+    """Take words apart at commas: "a,b" and ["a", "b"] are the same."""
+    words = (value,) if isinstance(value, str) else value
+    return tuple(part for word in words for part in str(word).split(",") if part)
+
+
+Paths = Annotated[tuple[Path, ...], BeforeValidator(one_or_more)]
+Words = Annotated[tuple[str, ...], BeforeValidator(split_words)]
 
 
 class SimulateParameters(JobParameters):
@@ -38,11 +56,15 @@ class SimulateParameters(JobParameters):
     Writes into a folder: particles.mrcs and particles.star (what a refinement gets: no angles), truth.star (the same
     with angles, shifts and scales) and truth.mrc (the map on the images' grey scale, which a reconstruction from
     truth.star should reproduce). Particles are white on black, with a background of zero mean and unit variance.
+
+    Several maps or models, which must be on one grey scale, make a mixed set: truth.star then tells the molecule in
+    rlnClassNumber, and there is a truth_class001.mrc for each. Junk has class 0 and its kind in vitreaSimulatedKind.
     """
 
-    map: Path | None = parameter(None, "Map to simulate from.", options=["--i"])
-    model: Path | None = parameter(None, "Atomic model (PDB or mmCIF) to simulate from, instead of a map.")
-    assembly: str = parameter("", "Biological assembly of the model to build, e.g. 1; empty: atoms as deposited.")
+    map: Paths = parameter((), "Map to simulate from; repeat it for a mixture.", options=["--i"])
+    model: Paths = parameter((), "Atomic model (PDB or mmCIF) to simulate from, instead of a map or beside it.")
+    assembly: str = parameter("", "Biological assembly of the models to build, e.g. 1; empty: atoms as deposited.")
+    omit_chains: Words = parameter((), "Chains to leave out of the models; 2:D is chain D of the second model.")
     output: Path = parameter(Path("Simulate"), "Folder to write to.", options=["--o"])
     angles: Path | None = parameter(
         None, "STAR file whose angles, shifts and defocus are used, instead of random ones.", options=["--ang"]
@@ -72,6 +94,16 @@ class SimulateParameters(JobParameters):
     )
     noise: Literal["white", "coloured", "none"] = parameter(
         "white", "Noise: white, coloured (stronger at low resolution), or none.", tab="Noise"
+    )
+    shares: tuple[float, ...] = parameter(
+        (), "Shares of the molecules, maps before models, e.g. 0.5,0.3,0.2; by default equal.", tab=_MIXTURE
+    )
+    junk_fraction: float = parameter(0.0, "Part of the images that is junk.", tab=_MIXTURE, ge=0, le=1)
+    junk_kinds: Annotated[tuple[JunkKind, ...], BeforeValidator(split_words)] = parameter(
+        ("noise", "contaminant", "pair"),
+        "Kinds of junk, in equal parts: pure noise, contaminants (ice, gold, carbon, drops, the micrograph's border), "
+        "off-centre pairs, noise that was picked because it resembles the first molecule.",
+        tab=_MIXTURE,
     )
     noise_model: Path | None = parameter(
         None, "RELION model file whose first noise spectrum (rlnSigma2Noise) the coloured noise has.", tab="Noise",
@@ -104,33 +136,42 @@ def run(parameters: SimulateParameters, context: Context) -> None:
     """
     import torch
 
+    from vitrea.simulate.junk import JunkMaker
     from vitrea.simulate.particles import ParticleSimulator
     from vitrea.simulate.projections import Projector
 
     _check_options(parameters)
-    density = _density(parameters, context)
-    size, pixel_size = density.voxels.shape[0], density.voxel_size
+    molecules = read_molecules(parameters, context)
+    size, pixel_size = molecules[0].voxels.shape[0], molecules[0].voxel_size
     radius = (parameters.particle_diameter or _DEFAULT_DIAMETER * size * pixel_size) / (2 * pixel_size)
     if not 1 <= radius <= size / 2:
         raise InputError(
             f"--particle_diameter {parameters.particle_diameter:g} Å does not fit in a box of {size * pixel_size:g} Å"
         )
-    truth = _truth(parameters, size, pixel_size)
+    shares = parameters.shares or (1.0,) * len(molecules)
+    truth = _truth(parameters, shares, size, pixel_size)
     noise = _noise(parameters, size, pixel_size)
     _make_folder(parameters.output)
-    simulator = ParticleSimulator(
-        Projector(torch.from_numpy(density.voxels), pixel_size), truth, radius, parameters.snr, noise
-    )
-    _write(parameters, simulator, density, context)
+    projectors = [Projector(torch.from_numpy(density.voxels), pixel_size) for density in molecules]
+    junk = JunkMaker(projectors, truth, shares, radius, noise) if noise and parameters.junk_fraction else None
+    simulator = ParticleSimulator(projectors, truth, radius, parameters.snr, noise, junk)
+    _write(parameters, simulator, molecules, context)
 
 
 def _check_options(parameters: SimulateParameters) -> None:
-    if (parameters.map is None) == (parameters.model is None):
-        raise InputError("give either a map with --map or an atomic model with --model")
-    if parameters.model is not None and not (parameters.box_size and parameters.pixel_size):
+    molecules = len(parameters.map) + len(parameters.model)
+    if not molecules:
+        raise InputError("give a map with --map or an atomic model with --model")
+    if parameters.model and not (parameters.box_size and parameters.pixel_size):
         raise InputError("--model needs --box_size (pixels) and --angpix (Å)")
-    if parameters.model is None and parameters.assembly:
-        raise InputError("--assembly needs --model")
+    if not parameters.model and (parameters.assembly or parameters.omit_chains):
+        raise InputError(f"--{'assembly' if parameters.assembly else 'omit_chains'} needs --model")
+    if parameters.shares and (len(parameters.shares) != molecules or min(parameters.shares) <= 0):
+        raise InputError(f"--shares needs one positive number for each of the {molecules} maps and models")
+    if parameters.junk_fraction and parameters.noise == "none":
+        raise InputError("--junk_fraction needs noise: junk is as strong as the noise makes it")
+    if parameters.junk_fraction and len(set(parameters.junk_kinds)) != max(len(parameters.junk_kinds), 1):
+        raise InputError("--junk_kinds needs one kind at least, and none twice")
     if parameters.defocus_min > parameters.defocus_max:
         raise InputError(
             f"--defocus_min ({parameters.defocus_min:g} Å) exceeds --defocus_max ({parameters.defocus_max:g} Å)"
@@ -139,54 +180,9 @@ def _check_options(parameters: SimulateParameters) -> None:
         raise InputError("--noise_model needs --noise coloured")
 
 
-def _density(parameters: SimulateParameters, context: Context) -> Map:
-    """Read the map or draw the model, in the box and with the voxels wanted."""
-    from vitrea.geometry.symmetry import canonical_name, symmetry_matrices
-    from vitrea.maps.transform import symmetrise
-
-    operators = symmetry_matrices(canonical_name(parameters.symmetry))
-    density = _of_model(parameters, parameters.model) if parameters.model else _of_map(parameters, context)
-    if len(operators) > 1:
-        density = density.with_voxels(symmetrise(density.voxels, operators))
-    return density
-
-
-def _of_model(parameters: SimulateParameters, path: Path) -> Map:
-    from vitrea.formats.atomic_models import read_atoms
-    from vitrea.records.map import Map
-    from vitrea.simulate.density import density_from_atoms
-
-    atoms = read_atoms(path, parameters.assembly or None)
-    try:
-        voxels = density_from_atoms(atoms, parameters.box_size, parameters.pixel_size, parameters.b_factor)
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
-    return Map(voxels, parameters.pixel_size)
-
-
-def _of_map(parameters: SimulateParameters, context: Context) -> Map:
-    import torch
-
-    from vitrea.fourier.filters import apply_bfactor
-    from vitrea.records.map import Map
-    from vitrea.simulate.density import resample_map
-
-    assert parameters.map is not None
-    density = read_cubic_map(parameters.map)
-    wanted = parameters.pixel_size or density.voxel_size
-    size = parameters.box_size or round(density.voxels.shape[0] * density.voxel_size / wanted)
-    voxels, voxel_size = resample_map(torch.from_numpy(density.voxels), density.voxel_size, size, wanted)
-    if abs(voxel_size - wanted) > _RESAMPLING_TOLERANCE * wanted:
-        context.recorder.warn(
-            f"{parameters.map} is resampled to {voxel_size:.5g} Å, the nearest to {wanted:g} possible"
-        )
-    if parameters.b_factor:
-        voxels = apply_bfactor(voxels, parameters.b_factor, voxel_size)
-    return Map(voxels.numpy(), voxel_size)
-
-
-def _truth(parameters: SimulateParameters, size: int, pixel_size: float) -> Particles:
+def _truth(parameters: SimulateParameters, shares: tuple[float, ...], size: int, pixel_size: float) -> Particles:
     from vitrea.records.optics import Optics
+    from vitrea.simulate.population import Population, draw_population
     from vitrea.simulate.truth import Acquisition, draw_particles
 
     given = None
@@ -206,7 +202,11 @@ def _truth(parameters: SimulateParameters, size: int, pixel_size: float) -> Part
     )
     number = len(given) if given is not None else parameters.number or _DEFAULT_NUMBER
     acquisition = Acquisition(optics, number, **{name: getattr(parameters, name) for name in _ACQUISITION})
-    return draw_particles(acquisition, given)
+    truth = draw_particles(acquisition, given)
+    if len(shares) == 1 and not parameters.junk_fraction:
+        return truth
+    population = Population(shares, parameters.junk_fraction, parameters.junk_kinds)
+    return truth.with_columns(draw_population(population, number, parameters.seed))
 
 
 def _noise(parameters: SimulateParameters, size: int, pixel_size: float) -> NoiseModel | None:
@@ -245,7 +245,9 @@ def _make_folder(folder: Path) -> None:
         raise InputError(f"cannot make the folder {folder}: {error.strerror}") from error
 
 
-def _write(parameters: SimulateParameters, simulator: ParticleSimulator, density: Map, context: Context) -> None:
+def _write(
+    parameters: SimulateParameters, simulator: ParticleSimulator, molecules: list[Map], context: Context
+) -> None:
     from vitrea.formats.image_names import join_image_name
     from vitrea.formats.mrc import StackWriter, write_map
     from vitrea.formats.particle_files import write_particles
@@ -255,8 +257,8 @@ def _write(parameters: SimulateParameters, simulator: ParticleSimulator, density
     folder, truth = parameters.output, simulator.particles
     stack = folder / "particles.mrcs"
     context.recorder.stage("Simulating", len(truth), "images")
-    with StackWriter(stack, density.voxel_size) as writer:
-        for rows in chunks(len(truth), simulator.projector.size):
+    with StackWriter(stack, molecules[0].voxel_size) as writer:
+        for rows in chunks(len(truth), simulator.size):
             writer.append(simulator.images(rows))
             context.recorder.advance(len(rows))
     names = text_column([join_image_name(str(stack), row) for row in range(len(truth))])
@@ -264,12 +266,13 @@ def _write(parameters: SimulateParameters, simulator: ParticleSimulator, density
     labels = [label for label in ("rlnImageName", *_BLIND) if label in named.table]
     write_particles(folder / "particles.star", replace(named, table=Table({la: named.table[la] for la in labels})))
     write_particles(folder / "truth.star", named)
-    if simulator.gain:
-        write_map(folder / "truth.mrc", density.with_voxels(simulator.gain * density.voxels))
+    for number, density in enumerate(molecules if simulator.gain else (), start=1):
+        name = "truth.mrc" if len(molecules) == 1 else f"truth_class{number:03d}.mrc"
+        write_map(folder / name, density.with_voxels(simulator.gain * density.voxels))
     context.recorder.event(
         "text",
-        text=f"{folder}: {len(truth)} particles of {simulator.projector.size} pixels, {density.voxel_size:.5g} Å; the "
-        f"map's grey values are multiplied by {simulator.gain:.5g}",
+        text=f"{folder}: {len(truth)} particles of {simulator.size} pixels, {molecules[0].voxel_size:.5g} Å; the "
+        f"maps' grey values are multiplied by {simulator.gain:.5g}",
     )
 
 

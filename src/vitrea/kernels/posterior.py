@@ -103,6 +103,94 @@ def _normalise_rows_numba(scores, order, first, fraction, best_row, best_shift, 
         counts[i] = count
 
 
+@njit(parallel=True, fastmath=True, cache=True)
+def _normalise_dense_numba(  # type: ignore[no-untyped-def]
+    scores, power, log_orientation, log_shift, fraction, best_row, best_shift, evidence, top, counts
+) -> None:
+    particles, shifts, orientations = scores.shape
+    for i in prange(particles):
+        best = np.float32(-1e30)
+        for t in range(shifts):
+            row, extra = scores[i, t], log_shift[i, t]
+            for o in range(orientations):
+                value = row[o] - power[i, o] + log_orientation[o] + extra
+                row[o] = value
+                if value > best:
+                    best, best_row[i], best_shift[i] = value, o, t
+        histogram = np.zeros(_BINS)
+        floor = best - np.float32(DEPTH)
+        for t in range(shifts):
+            row = scores[i, t]
+            for o in range(orientations):
+                if row[o] > floor:
+                    depth = np.float64(best - row[o])
+                    histogram[int(depth * BINS_PER_NAT)] += math.exp(-depth)
+        depth, total = _threshold(histogram, fraction)
+        cut = best - np.float32(depth)
+        evidence[i] = best + math.log(total)
+        top[i] = 1.0 / total
+        count = 0
+        for t in range(shifts):
+            row = scores[i, t]
+            for o in range(orientations):
+                if row[o] >= cut:
+                    row[o] = math.exp(np.float64(row[o] - best)) / total
+                    count += 1
+                else:
+                    row[o] = 0.0
+        counts[i] = count
+
+
+def normalise_dense_torch(
+    scores: Tensor, power: Tensor, log_orientation: Tensor, log_shift: Tensor, fraction: float
+) -> dict[str, Tensor]:
+    """Plain torch body of `normalise_dense`; sorts, so that the set kept is the smallest."""
+    scores += (log_orientation - power)[:, None, :] + log_shift[:, :, None]
+    flat = scores.double().flatten(1)
+    best, place = flat.max(dim=1)
+    weights = torch.exp(flat - best[:, None])
+    total = weights.sum(dim=1)
+    ranked = weights.sort(dim=1, descending=True).values
+    mass = ranked.cumsum(dim=1)
+    last = (mass < fraction * mass[:, -1:]).sum(dim=1, keepdim=True)
+    kept = torch.where(weights >= ranked.gather(1, last), weights / total[:, None], 0.0)
+    scores.copy_(kept.view(scores.shape))
+    orientations = scores.shape[2]
+    return {
+        "best_row": (place % orientations).cpu(),
+        "best_shift": (place // orientations).cpu(),
+        "evidence": (best + total.log()).cpu(),
+        "top": (1.0 / total).cpu(),
+        "counts": (kept > 0).sum(dim=1).cpu(),
+    }
+
+
+def normalise_dense(
+    scores: Tensor, power: Tensor, log_orientation: Tensor, log_shift: Tensor, fraction: float
+) -> dict[str, Tensor]:
+    """Turn the agreement of every pose into its posterior weight, in place; insignificant ones become zero.
+
+    Parameters are those of `significant_orientations`.
+
+    Returns
+    -------
+    dict of Tensor, each of shape [particles]
+        As `normalise_rows`; ``best_row`` is an orientation.
+    """
+    if scores.device.type == "cpu":
+        host = _empty_results(len(scores))
+        _normalise_dense_numba(
+            scores.numpy(),
+            power.numpy(),
+            log_orientation.numpy(),
+            log_shift.numpy(),
+            fraction,
+            *(host[name].numpy() for name in host),
+        )
+        return host
+    return normalise_dense_torch(scores, power, log_orientation, log_shift, fraction)
+
+
 def significant_orientations_torch(
     scores: Tensor, power: Tensor, log_orientation: Tensor, log_shift: Tensor, fraction: float, margin: float
 ) -> tuple[Tensor, Tensor]:

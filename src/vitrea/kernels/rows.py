@@ -27,25 +27,59 @@ def _correlate_numba(projections, orientation, images, image_weight, particle, o
 
 @njit(parallel=True, fastmath=True, cache=True)
 def _accumulate_numba(  # type: ignore[no-untyped-def]
-    ramps, mass, first, projections, particle, masked, unmasked, ctf, precision, shell, sums, weights, cross, power
+    ramps, mass, first, projections, particle, masked, unmasked, ctf, precision, bounds, sums, weights, cross, power
 ) -> None:
+    # Samples are sorted by radius: a shell is a run of them, summed in registers.
     for group in prange(len(first) - 1):
         p = projections[group]
         for row in range(first[group], first[group + 1]):
             i = particle[row]
             total = mass[row]
-            for j in range(p.shape[0]):
-                rr, ri = ramps[row, j, 0], ramps[row, j, 1]
-                c, v = ctf[i, j], precision[i, j]
-                ur, ui = unmasked[i, j, 0], unmasked[i, j, 1]
-                sums[group, j, 0] += c * v * (ur * rr - ui * ri)
-                sums[group, j, 1] += c * v * (ur * ri + ui * rr)
-                weights[group, j] += total * c * c * v
-                xr, xi = masked[i, j, 0], masked[i, j, 1]
-                pr, pi = c * p[j, 0], c * p[j, 1]
-                s = shell[j]
-                cross[row, s] += pr * (xr * rr - xi * ri) + pi * (xr * ri + xi * rr)
-                power[row, s] += total * (pr * pr + pi * pi)
+            for s in range(len(bounds) - 1):
+                agreement, strength = np.float32(0.0), np.float32(0.0)
+                for j in range(bounds[s], bounds[s + 1]):
+                    rr, ri = ramps[row, j, 0], ramps[row, j, 1]
+                    c, v = ctf[i, j], precision[i, j]
+                    ur, ui = unmasked[i, j, 0], unmasked[i, j, 1]
+                    gain = c * v
+                    sums[group, j, 0] += gain * (ur * rr - ui * ri)
+                    sums[group, j, 1] += gain * (ur * ri + ui * rr)
+                    weights[group, j] += total * c * gain
+                    xr, xi = masked[i, j, 0], masked[i, j, 1]
+                    pr, pi = c * p[j, 0], c * p[j, 1]
+                    agreement += pr * (xr * rr - xi * ri) + pi * (xr * ri + xi * rr)
+                    strength += pr * pr + pi * pi
+                cross[row, s] = agreement
+                power[row, s] = total * strength
+
+
+@njit(parallel=True, fastmath=True, cache=True)
+def _sum_by_particle_numba(values, particle, total) -> None:  # type: ignore[no-untyped-def]
+    # Each thread owns some columns: no two threads meet, and the order of the additions is that of the rows.
+    columns = values.shape[1]
+    blocks = (columns + 7) // 8
+    for block in prange(blocks):
+        start, stop = 8 * block, min(8 * block + 8, columns)
+        for row in range(values.shape[0]):
+            i = particle[row]
+            for s in range(start, stop):
+                total[i, s] += np.float64(values[row, s])
+
+
+def sum_by_particle(values: Tensor, particle: Tensor, total: Tensor) -> None:
+    """Add rows to the sums of their particles, in place.
+
+    Parameters
+    ----------
+    values : Tensor of float32, shape [rows, shells]
+    particle : Tensor of int64, shape [rows]
+    total : Tensor of float64, shape [particles, shells]
+        Receives the values.
+    """
+    if values.device.type != "cpu":
+        total.index_add_(0, particle, values.double())
+        return
+    _sum_by_particle_numba(values.numpy(), particle.numpy(), total.numpy())
 
 
 def correlate_rows_torch(
@@ -154,6 +188,7 @@ def accumulate_rows(
     ctf, precision : Tensor of float32, shape [particles, samples]
         Contrast transfer (with the group's scale) and 1 / sigma².
     shell : Tensor of int64, shape [samples]
+        Ascending.
     shells : int
         Number of shells.
 
@@ -184,7 +219,7 @@ def accumulate_rows(
         torch.view_as_real(unmasked).numpy(),
         ctf.numpy(),
         precision.numpy(),
-        shell.numpy(),
+        np.searchsorted(shell.numpy(), np.arange(shells + 1)),
         sums.numpy(),
         weights.numpy(),
         cross.numpy(),

@@ -32,6 +32,7 @@ def estimate_accuracy(
     reference: Reference,
     samples: PackedSamples,
     seed: int,
+    planar: bool = False,
 ) -> tuple[float, float]:
     """Estimate the accuracy of rotations and translations.
 
@@ -46,6 +47,8 @@ def estimate_accuracy(
         Samples of the images.
     seed : int
         Decides which angle and which axis is disturbed in which particle.
+    planar : bool
+        Disturb in-plane angles only: for class averages.
 
     Returns
     -------
@@ -55,17 +58,16 @@ def estimate_accuracy(
     rng = np.random.default_rng([seed, 17])
     weight = 0.5 * images.ctf**2 * images.precision
     rotations, translations = [], []
+    steps = [np.outer(_ERRORS, direction) for direction in np.eye(2)]
+    moves = [samples.phase_ramps(shifts).to(weight.device) - 1.0 for shifts in steps]
     for i in range(len(images)):
-        angle, axis = rng.integers(3), rng.integers(2)
+        angle, axis = 2 if planar else rng.integers(3), rng.integers(2)
         disturbed = np.tile(eulers[i], (len(_ERRORS) + 1, 1))
         disturbed[1:, angle] += _ERRORS
         matrices = torch.from_numpy(euler_to_matrix(disturbed).astype(np.float32)).to(weight.device)
         projections = reference.project(matrices, samples)
         rotations.append(_first_noticed(projections[1:] - projections[0], weight[i]))
-        shifts = np.zeros((len(_ERRORS), 2))
-        shifts[:, axis] = _ERRORS
-        moved = projections[0] * (samples.phase_ramps(shifts).to(weight.device) - 1.0)
-        translations.append(_first_noticed(moved, weight[i]))
+        translations.append(_first_noticed(projections[0] * moves[axis], weight[i]))
     return float(np.mean(rotations)), float(np.mean(translations))
 
 

@@ -98,7 +98,7 @@ class ImagePreparer:
     def prepare(
         self,
         indices: NDArray[np.int64],
-        shifts: NDArray[np.int64],
+        shifts: NDArray[np.float64],
         gain: NDArray[np.float64],
         sigma2: NDArray[np.float64],
         scale: NDArray[np.float64],
@@ -109,8 +109,8 @@ class ImagePreparer:
         Parameters
         ----------
         indices : ndarray of int64, shape [particles]
-        shifts : ndarray of int64, shape [particles, 2]
-            Whole-pixel shifts x, y.
+        shifts : ndarray, shape [particles, 2]
+            Shifts x, y in pixels. Masks follow whole pixels only.
         gain : ndarray, shape [particles]
             Factor by which grey values are multiplied (norm correction).
         sigma2 : ndarray, shape [groups, shells]
@@ -122,10 +122,14 @@ class ImagePreparer:
         """
         raw = self.load(indices)
         raw = raw * torch.from_numpy(gain.astype(np.float32)).to(self.device)[:, None, None]
-        images = translate_whole_pixels(raw, torch.from_numpy(shifts).to(self.device))
+        whole = np.round(shifts).astype(np.int64)
+        images = translate_whole_pixels(raw, torch.from_numpy(whole).to(self.device))
         group = self.data.group[indices]
         fill = None if self.settings.zero_mask else self._noise(indices, sigma2[group], seed)
         masked, unmasked, spectrum, total = transform_images(images, self.mask, fill, self.full, self.samples)
+        if np.any(whole != shifts):
+            ramps = self.samples.phase_ramps(shifts - whole).to(self.device)
+            masked, unmasked = masked * ramps, unmasked * ramps
         transfer = self._transfer(indices, self.frequency_y, self.frequency_x)
         precision = torch.from_numpy(1.0 / np.maximum(sigma2, 1e-30)).to(torch.float32).to(self.device)
         precision = precision[torch.from_numpy(group).to(self.device)][:, self.shell] * self.used

@@ -40,6 +40,12 @@ def resolved_shell(ssnr: FloatArray, fsc: FloatArray) -> int:
     return int(above[-1]) if len(above) else 0
 
 
+def signal_shell(ssnr: FloatArray) -> int:
+    """Return the last shell up to which signal outweighs noise without a break: the resolution of a class."""
+    low = np.flatnonzero(ssnr[1:] < 1.0)
+    return int(low[0]) if len(low) else len(ssnr) - 1
+
+
 def update_resolution(progress: Progress, ssnr: FloatArray, fsc: FloatArray, box_angstrom: float) -> Progress:
     """Return the progress with resolution and image size as the new FSC allows.
 

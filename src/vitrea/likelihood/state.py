@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vitrea.reconstruction.accumulator import FourierAccumulator
 
 FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class HalfModel:
-    """The model of one half set.
+class ClassModel:
+    """One class: its reference and what is known of it.
 
     Attributes
     ----------
-    voxels : ndarray of float32, shape [n, n, n]
-        Reference for the next iteration.
-    unfiltered : ndarray of float32, shape [n, n, n] or None
-        The map without regularisation.
+    voxels : ndarray of float32, shape [n, n, n] or [n, n]
+        Reference for the next iteration: a map, or a 2D class average.
+    unfiltered : ndarray of float32, same shape, or None
+        The reference without regularisation.
     tau2, sigma2_map, ssnr, fsc, completeness : ndarray, shape [shells]
-        Signal variance, noise variance of the map, their ratio, the FSC between the halves and the fraction of Fourier
-        voxels where data outweigh the prior. Variances are per real or imaginary part of an orthonormal slice.
-    sigma2_noise : ndarray, shape [groups, shells]
-        Noise variance of the images.
-    scale : ndarray, shape [groups]
+        Signal variance, noise variance of the reference, their ratio, the FSC between the halves (zero where there are
+        none) and the fraction of Fourier voxels where data outweigh the prior. Variances are per real or imaginary part
+        of an orthonormal slice.
     direction_prior : ndarray, shape [directions]
-        Probability of each direction; empty during local searches.
-    sigma_offset : float
-        Width of the prior on offsets, Å.
-    average_norm : float
-        Mean of the particles' norm corrections.
-    log_likelihood, average_pmax : float
+        Probability of each direction within the class; empty during local searches.
+    share : float
+        Share of the particles: the probability of the class.
     accuracy_rotation, accuracy_translation : float
         Estimated accuracy of the poses in degrees and Å; 999 where not yet known.
     """
@@ -44,15 +42,47 @@ class HalfModel:
     ssnr: FloatArray
     fsc: FloatArray
     completeness: FloatArray
+    direction_prior: FloatArray
+    share: float = 1.0
+    accuracy_rotation: float = 999.0
+    accuracy_translation: float = 999.0
+
+
+def new_class(voxels: NDArray[np.float32], directions: int, share: float = 1.0) -> ClassModel:
+    """Return a class of which only the reference is known; all directions are equally probable."""
+    unknown = np.zeros(voxels.shape[-1] // 2 + 1)
+    flat = np.full(directions, 1.0 / directions)
+    return ClassModel(voxels, None, unknown, unknown, unknown, unknown, unknown, flat, share)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is estimated of a set of particles: one or several classes, and what they share.
+
+    Attributes
+    ----------
+    classes : tuple of ClassModel
+    sigma2_noise : ndarray, shape [groups, shells]
+        Noise variance of the images.
+    scale : ndarray, shape [groups]
+    sigma_offset : float
+        Width of the prior on offsets, Å.
+    average_norm : float
+        Mean of the particles' norm corrections.
+    log_likelihood, average_pmax : float
+    """
+
+    classes: tuple[ClassModel, ...]
     sigma2_noise: FloatArray
     scale: FloatArray
-    direction_prior: FloatArray
     sigma_offset: float
     average_norm: float = 1.0
     log_likelihood: float = 0.0
     average_pmax: float = 0.0
-    accuracy_rotation: float = 999.0
-    accuracy_translation: float = 999.0
+
+    def with_classes(self, classes: Iterable[ClassModel]) -> Model:
+        """Return the model with other classes."""
+        return replace(self, classes=tuple(classes))
 
 
 @dataclass(frozen=True)
@@ -69,6 +99,8 @@ class Sampling:
         Whether orientations are searched near the previous ones only.
     perturbation : float
         Instance of the random turn of this iteration's grid.
+    psi_step : float
+        Coarse in-plane step in degrees; 0 where it follows from the order.
     """
 
     healpix_order: int
@@ -76,6 +108,7 @@ class Sampling:
     offset_step: float
     local: bool = False
     perturbation: float = 0.0
+    psi_step: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +131,8 @@ class Progress:
         Iterations since the resolution improved; since poses changed less than ever.
     change_rotation, change_offset : float
         Root-mean-square change of the poses in the last iteration, degrees and Å.
+    change_class : float
+        Share of the particles that changed class in the last iteration.
     smallest_rotation, smallest_offset : float
         The smallest such changes so far.
     fine_enough : bool
@@ -117,6 +152,7 @@ class Progress:
     stalled_poses: int = 0
     change_rotation: float = 999.0
     change_offset: float = 999.0
+    change_class: float = 0.0
     smallest_rotation: float = 999.0
     smallest_offset: float = 999.0
     fine_enough: bool = False
@@ -138,7 +174,11 @@ class ParticleState:
     log_likelihood, pmax : ndarray, shape [particles]
     significant : ndarray of int64, shape [particles]
     half : ndarray of int64, shape [particles]
-        Half set, 1 or 2.
+        Half set, 1 or 2; 0 where there are none.
+    class_index : ndarray of int64, shape [particles]
+        Most probable class, from 0.
+    occupancy : ndarray of float32, shape [particles, classes], or [particles, 0]
+        Probability of each class, where it is asked for.
     """
 
     eulers: FloatArray
@@ -148,6 +188,8 @@ class ParticleState:
     pmax: FloatArray
     significant: NDArray[np.int64]
     half: NDArray[np.int64]
+    class_index: NDArray[np.int64]
+    occupancy: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -158,19 +200,22 @@ class RunState:
     ----------
     iteration : int
         0 before the first one.
-    halves : tuple of HalfModel
-        One model for each half set.
-    joined : HalfModel or None
-        The model of all particles, after the last iteration.
+    models : tuple of Model
+        One model for each half set, or the only one.
+    joined : Model or None
+        The model of both half sets together, after the last iteration.
     sampling : Sampling
         Sampling that made this state (for iteration 0: that the first iteration will use).
     progress : Progress
     particles : ParticleState
+    carried : tuple of FourierAccumulator
+        Sums of earlier mini-batches, one for each class, where the schedule keeps them.
     """
 
     iteration: int
-    halves: tuple[HalfModel, HalfModel]
+    models: tuple[Model, ...]
     sampling: Sampling
     progress: Progress
     particles: ParticleState
-    joined: HalfModel | None = None
+    joined: Model | None = None
+    carried: tuple[FourierAccumulator, ...] = ()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,11 +14,11 @@ from torch import Tensor
 
 from vitrea.compute.precision import fast_products
 from vitrea.fourier.packed import PackedSamples
-from vitrea.kernels.posterior import significant_orientations
+from vitrea.kernels.posterior import normalise_dense, significant_orientations
 from vitrea.kernels.rows import correlate_rows
 from vitrea.matching.images import PreparedImages
-from vitrea.matching.poses import PoseGrid
-from vitrea.matching.reference import Reference
+from vitrea.matching.poses import GivenPoses, PoseGrid
+from vitrea.matching.reference import ReferenceSet
 
 # Nats by which the coarse threshold is lowered where products may run in bfloat16.
 PRODUCT_MARGIN = 0.1
@@ -78,7 +80,7 @@ class DenseSearch:
 
     Parameters
     ----------
-    reference : Reference
+    references : ReferenceSet
     samples : PackedSamples
         Samples of the coarse comparison.
     poses : PoseGrid
@@ -87,20 +89,21 @@ class DenseSearch:
     """
 
     def __init__(
-        self, reference: Reference, samples: PackedSamples, poses: PoseGrid, log_orientation: NDArray[np.float32]
+        self, references: ReferenceSet, samples: PackedSamples, poses: PoseGrid, log_orientation: NDArray[np.float32]
     ) -> None:
         self.samples, self.poses = samples, poses
-        device = reference.grid.device
+        device = references.device
         self.allowed = np.flatnonzero(np.isfinite(log_orientation))
         self.log_orientation = torch.from_numpy(log_orientation[self.allowed]).to(device)
-        self.projections = reference.project(poses.coarse_matrices(self.allowed).to(device), samples)
+        matrices = poses.coarse_matrices(self.allowed).to(device)
+        self.projections = references.project(poses.coarse_classes_of(self.allowed), matrices, samples)
         self.ramps = samples.phase_ramps(poses.shifts).to(device)
 
     def bytes_per_particle(self) -> int:
         """Memory that the comparison of one particle takes."""
         return 4 * len(self.ramps) * (len(self.allowed) + 4 * len(self.samples))
 
-    def _agreements(self, images: PreparedImages) -> tuple[Tensor, Tensor]:
+    def _agreements(self, images: PreparedImages, fast: bool = True) -> tuple[Tensor, Tensor]:
         """Agreement of each pose, [particles, shifts, orientations], and half the power of each projection."""
         target, weight = images.targets()
         shifted = torch.view_as_real((target[:, None, :] * self.ramps).flatten(0, 1)).flatten(1)
@@ -111,7 +114,7 @@ class DenseSearch:
         for start in range(0, count, ORIENTATION_SLICE):
             part = slice(start, min(start + ORIENTATION_SLICE, count))
             projections = self.projections[part]
-            with fast_products():
+            with fast_products() if fast else nullcontext():
                 scores[:, part] = shifted @ torch.view_as_real(projections).flatten(1).T
                 power[:, part] = weight @ (0.5 * (projections.real**2 + projections.imag**2)).T
         return scores.view(len(images), len(self.ramps), -1), power
@@ -125,6 +128,49 @@ class DenseSearch:
         particle, place = np.nonzero(flags.cpu().numpy())
         log_prior = self.log_orientation.cpu().numpy()[place]
         return Candidates(particle, self.allowed[place], log_prior, counts.cpu().numpy())
+
+    def posterior(self, images: PreparedImages, log_shift: Tensor, fraction: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the posterior weight of every pose, in float32 throughout.
+
+        Returns
+        -------
+        weights : Tensor of float32, shape [particles, shifts, allowed orientations]
+        best : dict of Tensor
+            As `kernels.posterior.normalise_dense` returns it; orientations are places in `allowed`.
+        """
+        scores, power = self._agreements(images, fast=False)
+        return scores, normalise_dense(scores, power, self.log_orientation, log_shift, fraction)
+
+    def slices(self, images: PreparedImages, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum images, moved to the centre, and their weights for each orientation.
+
+        Parameters
+        ----------
+        images : PreparedImages
+        weights : Tensor of float32, shape [particles, shifts, allowed orientations]
+
+        Returns
+        -------
+        sums : Tensor of complex64, shape [allowed orientations, samples]
+        weights : Tensor of float32, shape [allowed orientations, samples]
+        """
+        gain = images.ctf * images.precision
+        moved = torch.view_as_real(((images.unmasked * gain)[:, None, :] * self.ramps).flatten(0, 1)).flatten(1)
+        sums = (weights.flatten(0, 1).T @ moved).view(weights.shape[2], -1, 2)
+        return torch.view_as_complex(sums), weights.sum(dim=1).T @ (images.ctf * gain)
+
+    def explained(self, images: PreparedImages, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior mean of ``Re(conj(A) X)`` and ``|A|²`` at each sample, A the model of image X.
+
+        Returns two tensors of float32, shape [particles, samples]; parameters as `slices`.
+        """
+        count, shifts = weights.shape[:2]
+        model = (weights.flatten(0, 1) @ torch.view_as_real(self.projections).flatten(1)).view(count, shifts, -1, 2)
+        # Moving the model back instead of the image: one sum over translations, then one product.
+        still = (torch.view_as_complex(model) * self.ramps.conj()).sum(dim=1)
+        cross = images.ctf * (still.real * images.masked.real + still.imag * images.masked.imag)
+        strength = self.projections.real**2 + self.projections.imag**2
+        return cross, images.ctf**2 * (weights.sum(dim=1) @ strength)
 
     def best(self, images: PreparedImages) -> Candidates:
         """Return the one orientation of each particle that correlates best, whatever the greyscale."""
@@ -198,9 +244,9 @@ class RowScorer:
 
     Parameters
     ----------
-    reference : Reference
+    references : ReferenceSet
     samples : PackedSamples
-    poses : PoseGrid
+    poses : PoseGrid or GivenPoses
     level : {"coarse", "fine"}
         Which orientations and translations the rows refer to.
     chunk : int
@@ -208,19 +254,35 @@ class RowScorer:
     """
 
     def __init__(
-        self, reference: Reference, samples: PackedSamples, poses: PoseGrid, level: str, chunk: int = 1024
+        self,
+        references: ReferenceSet,
+        samples: PackedSamples,
+        poses: PoseGrid | GivenPoses,
+        level: Literal["coarse", "fine"],
+        chunk: int = 1024,
     ) -> None:
-        self.reference, self.samples, self.poses, self.level, self.chunk = reference, samples, poses, level, chunk
-        self.device = reference.grid.device
-        shifts = poses.fine_shifts if level == "fine" else poses.shifts
+        self.references, self.samples, self.poses, self.level, self.chunk = references, samples, poses, level, chunk
+        self.device = references.device
+        shifts = poses.shifts if level == "coarse" and isinstance(poses, PoseGrid) else poses.fine_shifts
         self.ramps = samples.phase_ramps(shifts).to(self.device)
         self._matrix = ramp_matrix(self.ramps)
 
-    def matrices(self, orientations: NDArray[np.int64]) -> Tensor:
-        """Rotation matrices of the rows' orientations."""
-        if self.level == "coarse":
-            return self.poses.coarse_matrices(orientations).to(self.device)
-        return torch.from_numpy(self.poses.fine_matrices(orientations).astype(np.float32)).to(self.device)
+    def project(self, orientations: NDArray[np.int64]) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+        """Project the references along the rows' orientations (ascending).
+
+        Returns
+        -------
+        projections : Tensor of complex64, shape [orientations, samples]
+        matrices : Tensor of float32, shape [orientations, 3, 3]
+        classes : ndarray of int64, shape [orientations]
+        """
+        if self.level == "coarse" and isinstance(self.poses, PoseGrid):
+            matrices, classes = self.poses.coarse_matrices(orientations), self.poses.coarse_classes_of(orientations)
+        else:
+            matrices = torch.from_numpy(self.poses.fine_matrices(orientations).astype(np.float32))
+            classes = self.poses.classes_of(orientations)
+        matrices = matrices.to(self.device)
+        return self.references.project(classes, matrices, self.samples), matrices, classes
 
     def score(
         self, images: PreparedImages, rows: Rows, log_shift: Tensor | None = None, correlation: bool = False
@@ -244,7 +306,7 @@ class RowScorer:
         target, weight = images.targets()
         scores = torch.empty((len(rows), len(self.ramps)), dtype=torch.float32, device=self.device)
         for where, orientations, first in rows.chunks(self.chunk):
-            projections = self.reference.project(self.matrices(orientations), self.samples)
+            projections = self.project(orientations)[0]
             which = torch.from_numpy(np.repeat(np.arange(len(orientations)), np.diff(first))).to(self.device)
             particle = torch.from_numpy(rows.particle[where]).to(self.device)
             products, power = correlate_rows(projections, which, target, weight, particle)

@@ -54,6 +54,10 @@ class PreparedImages:
         """Return a run of the particles."""
         return PreparedImages(*(getattr(self, item.name)[where] for item in fields(self)))
 
+    def members(self, index: Tensor) -> PreparedImages:
+        """Return some of the particles."""
+        return PreparedImages(*(getattr(self, item.name)[index] for item in fields(self)))
+
     def with_precision(self, precision: Tensor) -> PreparedImages:
         """Return the same images weighed otherwise."""
         return replace(self, precision=precision)
@@ -102,9 +106,25 @@ def shell_spectrum(samples: PackedSamples, packed: Tensor, shells: int) -> Tenso
     -------
     Tensor of float64, shape [images, shells]
     """
-    power = (packed.real**2 + packed.imag**2).double()
-    shell = torch.from_numpy(samples.shell).to(packed.device)
-    return torch.zeros((len(packed), shells), dtype=torch.float64, device=packed.device).index_add_(1, shell, power)
+    return shell_sums(samples, packed.real**2 + packed.imag**2, shells)
+
+
+def shell_sums(samples: PackedSamples, values: Tensor, shells: int) -> Tensor:
+    """Sum values over the samples of each shell.
+
+    Parameters
+    ----------
+    samples : PackedSamples
+    values : Tensor, real, shape [images, samples]
+    shells : int
+
+    Returns
+    -------
+    Tensor of float64, shape [images, shells]
+    """
+    shell = torch.from_numpy(samples.shell).to(values.device)
+    total = torch.zeros((len(values), shells), dtype=torch.float64, device=values.device)
+    return total.index_add_(1, shell, values.double())
 
 
 def transform_images(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vitrea.fourier.gridding import interpolation_correction
@@ -52,6 +56,47 @@ class Reference:
             raise ValueError(f"samples reach radius {samples.radius}, the reference only {self.radius}")
         coordinates = torch.from_numpy(samples.coordinates).to(self.grid.device)
         return project_slices(self.grid, self.half_z, self.half, matrices, coordinates, self.padding)
+
+
+@dataclass(frozen=True)
+class ReferenceSet:
+    """The references of several classes, of the same size.
+
+    Attributes
+    ----------
+    members : tuple of Reference
+    """
+
+    members: tuple[Reference, ...]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the references live."""
+        return self.members[0].grid.device
+
+    def project(self, classes: NDArray[np.int64], matrices: Tensor, samples: PackedSamples) -> Tensor:
+        """Project each class along its rotations.
+
+        Parameters
+        ----------
+        classes : ndarray of int64, shape [projections]
+            Class of each projection, ascending.
+        matrices : Tensor of float32, shape [projections, 3, 3]
+        samples : PackedSamples
+
+        Returns
+        -------
+        Tensor of complex64, shape [projections, samples]
+        """
+        parts = [self.members[number].project(matrices[where], samples) for number, where in class_runs(classes)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def class_runs(classes: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
+    """Cut an ascending list of classes into runs of one class each: class and where it stands."""
+    bounds = np.append(np.flatnonzero(np.diff(classes, prepend=-1)), len(classes))
+    for start, stop in pairwise(bounds.tolist()):
+        yield int(classes[start]), slice(start, stop)
 
 
 def reference_from_map(voxels: Tensor, radius: int, padding: int = 2) -> Reference:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,16 +24,32 @@ class AtomicModel:
         Isotropic displacement parameters in Å².
     occupancies : ndarray of float64, shape [atoms]
         0 to 1.
-    chains : int
-        Number of chains, copies of an assembly counted.
+    chain_names : ndarray of str, shape [atoms]
+        Name of each atom's chain ("A"); the copies of an assembly have numbers ("A1", "A2").
     """
 
     elements: NDArray[Any]
     positions: NDArray[np.float64]
     b_factors: NDArray[np.float64]
     occupancies: NDArray[np.float64]
-    chains: int = 0
+    chain_names: NDArray[Any]
 
     def __len__(self) -> int:
         """Return the number of atoms."""
         return len(self.elements)
+
+    @property
+    def chains(self) -> tuple[str, ...]:
+        """Names of the chains, in order of appearance; copies of an assembly count."""
+        return tuple(dict.fromkeys(self.chain_names.tolist()))
+
+    def without_chains(self, names: Collection[str]) -> AtomicModel:
+        """Return the model without the atoms of some chains."""
+        keep = np.array([name not in names for name in self.chain_names], dtype=bool)
+        return AtomicModel(
+            self.elements[keep],
+            self.positions[keep],
+            self.b_factors[keep],
+            self.occupancies[keep],
+            self.chain_names[keep],
+        )

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vitrea.formats.atomic import atomic_path
+from vitrea.report.png import figure_png
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -22,6 +21,8 @@ table { border-collapse: collapse; } td { padding: 0.15rem 1.2rem 0.15rem 0; ver
 td:first-child { color: #555; } .lead { font-size: 1.15rem; }
 pre { background: #f4f4f4; padding: 0.7rem; overflow-x: auto; }
 """
+# Of the browser, per inch of a figure: the pictures have more pixels than that and stay sharp on fine screens.
+_PIXELS_PER_INCH = 100
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,6 @@ class Section:
     facts: Mapping[str, str] = field(default_factory=dict)
     figures: Sequence[tuple[Figure, str]] = ()
     code: str = ""
-
-
-def figure_png(figure: Figure, dpi: int = 110) -> bytes:
-    """Return a figure as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", dpi=dpi)
-    return buffer.getvalue()
 
 
 def html_page(title: str, lead: str, sections: Sequence[Section]) -> str:
@@ -101,7 +94,8 @@ def _section(section: Section) -> str:
 def _figure(figure: Figure, caption: str) -> str:
     data = base64.b64encode(figure_png(figure)).decode("ascii")
     alternative = html.escape(caption, quote=True)
+    width = round(figure.get_figwidth() * _PIXELS_PER_INCH)
     return (
-        f'<figure><img alt="{alternative}" src="data:image/png;base64,{data}">'
+        f'<figure><img alt="{alternative}" width="{width}" src="data:image/png;base64,{data}">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )

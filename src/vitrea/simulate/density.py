@@ -20,7 +20,13 @@ _FINE = 2
 _SPREAD = 16.0
 
 
-def density_from_atoms(model: AtomicModel, size: int, voxel_size: float, b_factor: float = 0.0) -> NDArray[np.float32]:
+def density_from_atoms(
+    model: AtomicModel,
+    size: int,
+    voxel_size: float,
+    b_factor: float = 0.0,
+    centre: NDArray[np.float64] | None = None,
+) -> NDArray[np.float32]:
     """Electrostatic potential of an atomic model in vacuum.
 
     Five-Gaussian electron scattering factors of the International Tables, volume C, table 4.3.2.2 (Peng et al. 1996,
@@ -29,13 +35,15 @@ def density_from_atoms(model: AtomicModel, size: int, voxel_size: float, b_facto
     Parameters
     ----------
     model : AtomicModel
-        Its B-factors and occupancies are used. The middle of its bounding box is put at voxel ``n // 2``.
+        Its B-factors and occupancies are used.
     size : int
         Box size in voxels.
     voxel_size : float
         Å.
     b_factor : float
         Added to that of every atom, in Å².
+    centre : ndarray, shape [3], optional
+        Point (x, y, z in Å) that is put at voxel ``n // 2``; by default the middle of the model's bounding box.
 
     Returns
     -------
@@ -47,10 +55,10 @@ def density_from_atoms(model: AtomicModel, size: int, voxel_size: float, b_facto
     ValueError
         If the model does not fit in the box, or has an element without tabulated factors.
     """
-    low, high = model.positions.min(axis=0), model.positions.max(axis=0)
-    edge = size * voxel_size
-    if (high - low).max() >= edge:
-        raise ValueError(f"the model is {(high - low).max():.0f} Å wide and does not fit in a box of {edge:.0f} Å")
+    middle = bounding_box_centre(model) if centre is None else centre
+    edge, width = size * voxel_size, 2 * float(abs(model.positions - middle).max())
+    if width >= edge:
+        raise ValueError(f"the model is {width:.0f} Å wide and does not fit in a box of {edge:.0f} Å")
     fine, spread = _FINE * size, _SPREAD * voxel_size**2
     calculator = gemmi.DensityCalculatorE()
     calculator.grid.spacegroup = gemmi.SpaceGroup("P 1")
@@ -58,10 +66,15 @@ def density_from_atoms(model: AtomicModel, size: int, voxel_size: float, b_facto
     calculator.grid.set_size(fine, fine, fine)
     calculator.blur = spread + b_factor
     # The fine grid's middle, voxel `size` of 2 `size`, is what a Fourier crop turns into voxel size // 2.
-    calculator.add_model_density_to_grid(_gemmi_model(model, model.positions + edge / 2 - (low + high) / 2))
+    calculator.add_model_density_to_grid(_gemmi_model(model, model.positions + edge / 2 - middle))
     density = torch.from_numpy(np.ascontiguousarray(calculator.grid.array.transpose(2, 1, 0)))
     coarse = apply_bfactor(resample(density, size, dims=3), -spread, voxel_size)
     return (VOLTS * coarse).numpy()
+
+
+def bounding_box_centre(model: AtomicModel) -> NDArray[np.float64]:
+    """Return the middle (x, y, z in Å) of the box around all atoms."""
+    return np.asarray((model.positions.min(axis=0) + model.positions.max(axis=0)) / 2)
 
 
 def _gemmi_model(model: AtomicModel, positions: NDArray[np.float64]) -> gemmi.Model:

@@ -90,18 +90,23 @@ def draw_particles(acquisition: Acquisition, given: Particles | None = None) -> 
     return Particles(Table(columns), (a.optics,))
 
 
+def random_eulers(random: np.random.Generator, preferred: float = 0.0) -> list[float]:
+    """Draw rot, tilt and psi in degrees; `preferred` as in `Acquisition`."""
+    rot, level, psi = random.random(3)
+    cosine = 2 * level - 1
+    if preferred:
+        # Inverse of the distribution of cos(tilt) under a von Mises-Fisher density on the sphere (Wood 1994).
+        cosine = 1 + np.log(level + (1 - level) * np.exp(-2 * preferred)) / preferred
+    turns = wrap_degrees([360 * rot, 360 * psi])
+    return [float(turns[0]), float(np.degrees(np.arccos(np.clip(cosine, -1, 1)))), float(turns[1])]
+
+
 def _draw_pose(a: Acquisition, index: int) -> list[float]:
     """Rot, tilt, psi in degrees, origin x and y in Å, and defocus beside that of the micrograph in Å."""
     random = np.random.default_rng([a.seed, _POSES, index])
-    rot, level, psi = random.random(3)
-    cosine = 2 * level - 1
-    if a.preferred:
-        # Inverse of the distribution of cos(tilt) under a von Mises-Fisher density on the sphere (Wood 1994).
-        cosine = 1 + np.log(level + (1 - level) * np.exp(-2 * a.preferred)) / a.preferred
-    tilt = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+    eulers = random_eulers(random, a.preferred)
     x, y, depth = random.standard_normal(3)
-    turns = wrap_degrees([360 * rot, 360 * psi])
-    return [turns[0], tilt, turns[1], a.shift_sigma * x, a.shift_sigma * y, a.defocus_spread * depth]
+    return [*eulers, a.shift_sigma * x, a.shift_sigma * y, a.defocus_spread * depth]
 
 
 def _draw_group(a: Acquisition, index: int) -> list[float]:

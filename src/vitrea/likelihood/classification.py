@@ -1,0 +1,379 @@
+"""Classification of particles into several 2D averages or 3D maps: the loop around expectation and maximisation.
+
+Classes, poses and noise are estimated together by regularised likelihood (Scheres 2012, doi:10.1016/j.jmb.2011.11.010;
+Sigworth 1998 for 2D, doi:10.1006/jsbi.1998.4014). There are no half sets: the signal's variance follows from the power
+of the references. One class in three dimensions is a refinement at fixed sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitrea.compute.memory import return_freed_memory
+from vitrea.fourier.filters import lowpass
+from vitrea.geometry.euler import euler_to_matrix
+from vitrea.geometry.sampling import perturbation
+from vitrea.likelihood.centring import centre_class
+from vitrea.likelihood.data import ImagePreparer
+from vitrea.likelihood.expectation import Expectation
+from vitrea.likelihood.maximisation import Maximiser
+from vitrea.likelihood.refinement import matching_prior
+from vitrea.likelihood.run import Run, collect
+from vitrea.likelihood.schedule import signal_shell
+from vitrea.likelihood.scheme import Plan, Scheme, choose
+from vitrea.likelihood.search import Search, coarse_radius
+from vitrea.likelihood.state import ClassModel, Model, ParticleState, Progress, RunState, Sampling, new_class
+from vitrea.likelihood.sums import Sums
+from vitrea.matching.reference import ReferenceSet
+from vitrea.reconstruction.accumulator import FourierAccumulator
+
+# First averages are round blobs, on which nothing moves: the prior on offsets must not close in on that. In pixels
+# (RELION's choice is a variance of 2).
+SMALLEST_SIGMA_OFFSET = 2.0**0.5
+# Shells beyond the current resolution that take part, so that it can improve.
+INCREMENT = 10
+# A class smaller than this share of the mean does not decide how much detail all are compared at.
+SMALL_CLASS = 0.1
+# Poses count as uncertain while more coarse ones are significant, translations counted, than this share of the
+# orientations there are; beyond, looking at fine poses is also cheaper than looking at all coarse ones.
+UNCERTAIN = 0.5
+# Share of the iterations, the last ones, that look at fine poses in any case.
+FINE_AT_END = 0.25
+# Averages to start from are blurred to this frequency, in cycles per pixel (RELION's choice).
+START_FREQUENCY = 0.07
+# Particles that make one of the averages a 2D run starts from.
+START_PARTICLES = 300
+# A class with less than this share of the mean is dead.
+DEAD_CLASS = 0.05
+# It starts again as a copy of the largest one with this much of its own noise added.
+RESEED_NOISE = 2.0
+# Fewest particles from which the accuracy of poses in a class is estimated.
+FEW_PARTICLES = 10
+
+
+@dataclass(frozen=True)
+class Classification(Run):
+    """A classification.
+
+    Attributes
+    ----------
+    scheme : Scheme
+    """
+
+    scheme: Scheme
+
+    def start(self, references: Sequence[NDArray[np.float32]], particles: ParticleState) -> RunState:
+        """Return the state before the first iteration.
+
+        Parameters
+        ----------
+        references : sequence of ndarray of float32, shape [n, n] or [n, n, n]
+            One for each class; one for all classes (particles then begin in classes chosen by chance); or none:
+            averages, or maps, of particles at random orientations.
+        particles : ParticleState
+        """
+        settings, scheme = self.settings, self.scheme
+        if scheme.planar:
+            # A class average has no third dimension into which a view could be tilted.
+            particles = replace(particles, eulers=particles.eulers * [0.0, 0.0, 1.0])
+        noise = self.initial_noise(choose(1.0, len(self.data), settings.seed, 0))
+        sampling = Sampling(
+            -1 if scheme.planar else settings.healpix_order,
+            settings.offset_range,
+            settings.offset_step,
+            local=scheme.search == "local",
+            psi_step=scheme.psi_step,
+        )
+        directions = len(self.grid(sampling).directions)
+        shape = (self.data.box_size,) * (2 if scheme.planar else 3)
+        given = [self.filtered(voxels, settings.initial_resolution) for voxels in references] or [
+            np.zeros(shape, dtype=np.float32)
+        ]
+        given = given * (scheme.classes if len(given) == 1 else 1)
+        share = 1.0 / scheme.classes
+        classes = tuple(new_class(voxels, directions, share) for voxels in given)
+        model = Model(classes, noise, np.ones(len(self.data.group_names)), settings.sigma_offset)
+        limit = settings.initial_resolution or 4 * self.data.pixel_size
+        if not references:
+            # Finer detail of averages over all directions is noise, after which classes would be modelled.
+            limit = settings.initial_resolution or self.data.pixel_size / START_FREQUENCY
+            model = self._random_model(model, particles, limit)
+        shell = max(int(self.box_angstrom / limit), 1)
+        progress = self.progress_at(Progress(0.0, np.inf, 0), shell)
+        return RunState(0, (model,), sampling, progress, particles)
+
+    def filtered(self, voxels: NDArray[np.float32], limit: float) -> NDArray[np.float32]:
+        """Low-pass filter a reference to a limit in Å; 0: leave it."""
+        if limit <= 0:
+            return voxels
+        tensor = torch.from_numpy(np.ascontiguousarray(voxels, dtype=np.float32))
+        filtered = lowpass(tensor, limit, self.data.pixel_size, dims=voxels.ndim)
+        found: NDArray[np.float32] = filtered.numpy()
+        return found
+
+    def _random_model(self, model: Model, particles: ParticleState, limit: float) -> Model:
+        """Average particles at random orientations, each in a class chosen by chance."""
+        settings, count, classes = self.settings, len(self.data), self.scheme.classes
+        rng = np.random.default_rng([settings.seed, 3])
+        chosen = np.sort(rng.permutation(self.members())[: classes * START_PARTICLES])
+        turns = rng.uniform(0.0, 360.0, (count, 3))
+        turns[:, 1] = np.degrees(np.arccos(rng.uniform(-1.0, 1.0, count)))
+        if self.scheme.planar:
+            turns[:, :2] = 0.0
+        seeds = np.empty(count, dtype=np.int64)
+        seeds[chosen] = rng.permutation(np.arange(len(chosen)) % classes)
+        radius = self.data.box_size // 2
+        preparer = self.preparer(radius)
+        poses = self.poses(Sampling(-1, 0.0, self.data.pixel_size, psi_step=90.0), classes)
+        poses = replace(poses, shifts=np.zeros((1, 2)), fine_shifts=np.zeros((1, 2)))
+        search = Search(poses, given=True, seeds=seeds)
+        sums = self.expect(model, self.references(model, radius), search, preparer, chosen, 0, particles, turns)
+        plain = Maximiser(self.data, settings, self.solvent_mask, keep_noise=True).classes(sums, model)
+        share = 1.0 / classes
+        # Poses that were not looked for say nothing of the offsets.
+        return replace(plain, sigma_offset=model.sigma_offset).with_classes(
+            replace(new, voxels=self.filtered(new.voxels, limit), share=share, direction_prior=old.direction_prior)
+            for new, old in zip(plain.classes, model.classes, strict=True)
+        )
+
+    def iterate(self, state: RunState) -> Iterator[RunState]:
+        """Go on from a state until the last iteration; yields the state after each."""
+        while not state.progress.finished:
+            state = self.step(state)
+            yield state
+
+    def members(self) -> NDArray[np.int64]:
+        """Return the particles that take part at all, ascending."""
+        return np.arange(len(self.data))
+
+    def plan(self, iteration: int) -> Plan:
+        """Return what an iteration does."""
+        return self.scheme.plan(iteration, self.settings.maximum_iterations, len(self.data))
+
+    def chosen(self, iteration: int) -> NDArray[np.int64]:
+        """Return the particles that take part in an iteration."""
+        members = self.members()
+        return members[choose(self.plan(iteration).share, len(members), self.settings.seed, iteration)]
+
+    def step(self, state: RunState) -> RunState:
+        """Do one iteration."""
+        settings, iteration = self.settings, state.iteration + 1
+        plan, chosen = self.plan(iteration), self.chosen(iteration)
+        model, references, preparer, search, sampling = self.prepared(state)
+        if iteration > 1:
+            model = self._with_accuracies(model, state, references, preparer)
+        first = search.correlation
+        self.recorder.stage(f"iteration {iteration}", len(chosen), "particles")
+        sums = self.expect(model, references, search, preparer, chosen, iteration, state.particles)
+        self.recorder.stage(f"iteration {iteration}, reconstruction")
+        carried = self._carry(state, sums, plan)
+        maximiser = Maximiser(
+            self.data,
+            settings,
+            self.solvent_mask,
+            keep_noise=first,
+            keep_prior=search.given,
+            smallest_offset=SMALLEST_SIGMA_OFFSET * self.data.pixel_size,
+        )
+        model = maximiser.classes(sums, model, complete=not carried)
+        particles = collect(state.particles, [sums], self.data.pixel_size, keep_norm=first)
+        progress = self._changes(state, particles, chosen)
+        model, particles = self._tidy(model, particles, carried, iteration)
+        progress = self.progress_at(progress, self._resolved(model))
+        progress = replace(progress, finished=iteration >= settings.maximum_iterations)
+        return_freed_memory()
+        return RunState(iteration, (model,), sampling, progress, particles, carried=carried)
+
+    def prepared(self, state: RunState) -> tuple[Model, ReferenceSet, ImagePreparer, Search, Sampling]:
+        """Return what the expectation step after a state works with."""
+        settings, scheme, iteration = self.settings, self.scheme, state.iteration + 1
+        radius = self._radius(state, self.plan(iteration))
+        sampling = replace(state.sampling, perturbation=perturbation(settings.seed, iteration, settings.perturbation))
+        poses = self.poses(sampling, scheme.classes, self._oversampling(state))
+        if scheme.search == "none":
+            poses = replace(poses, shifts=np.zeros((1, 2)), fine_shifts=np.zeros((1, 2)))
+        model = matching_prior(state.models[0], poses.direction_count)
+        search = Search(
+            poses,
+            local_sigma=scheme.local_sigma if scheme.search == "local" else 0.0,
+            given=scheme.search in ("shifts", "none"),
+            correlation=settings.first_iteration_correlation and iteration == 1,
+            seeds=self._seeds(state),
+            smoothing=scheme.smoothing,
+            occupancy=scheme.occupancy,
+            even_shares=scheme.even_shares,
+            best_only=scheme.best_pose_only,
+        )
+        return model, self.references(model, radius), self.preparer(radius), search, sampling
+
+    def _radius(self, state: RunState, plan: Plan) -> int:
+        """Fourier radius compared: a little beyond what is resolved, and within the limit of the plan."""
+        radius = min(state.progress.current_size // 2, self.data.box_size // 2)
+        if plan.resolution > 0:
+            radius = min(radius, int(np.ceil(self.box_angstrom / plan.resolution)))
+        return max(radius, INCREMENT // 2)
+
+    def _oversampling(self, state: RunState) -> int:
+        """Coarse poses suffice while references show less than a coarse step blurs and poses are uncertain anyway."""
+        grid, shells = self.grid(state.sampling), self.data.box_size // 2
+        blurred = coarse_radius(self.settings.particle_diameter, grid.step, self.box_angstrom, shells)
+        resolved = self.box_angstrom / state.progress.resolution
+        seen = state.particles.significant[state.particles.significant > 0]
+        uncertain = len(seen) == 0 or float(seen.mean()) > UNCERTAIN * grid.size * self.scheme.classes
+        if resolved < blurred and uncertain and not self.ending(state.iteration) and not self.scheme.always_oversample:
+            return 0
+        return self.settings.oversampling
+
+    def ending(self, iteration: int) -> bool:
+        """Tell whether what follows an iteration looks at fine poses in any case."""
+        return iteration >= self.settings.maximum_iterations * (1.0 - FINE_AT_END)
+
+    def _seeds(self, state: RunState) -> NDArray[np.int64] | None:
+        """Classes chosen by chance, as long as all references are the same."""
+        first, *others = state.models[0].classes
+        if not others or any(not np.array_equal(first.voxels, other.voxels) for other in others):
+            return None
+        rng = np.random.default_rng([self.settings.seed, 4])
+        return rng.permutation(np.arange(len(self.data)) % self.scheme.classes)
+
+    def expect(
+        self,
+        model: Model,
+        references: ReferenceSet,
+        search: Search,
+        preparer: ImagePreparer,
+        chosen: NDArray[np.int64],
+        iteration: int,
+        particles: ParticleState,
+        eulers: NDArray[np.float64] | None = None,
+    ) -> Sums:
+        """Do an expectation step over some particles; `eulers` take the place of those of all particles."""
+        expectation = Expectation(
+            self.data,
+            self.settings,
+            model,
+            references,
+            search,
+            preparer,
+            memory=self.memory,
+            seed=self.settings.seed + 1000 * iteration,
+            recorder=self.recorder,
+        )
+        return expectation.run(chosen, particles if eulers is None else replace(particles, eulers=eulers))
+
+    def _carry(self, state: RunState, sums: Sums, plan: Plan) -> tuple[FourierAccumulator, ...]:
+        """Add what is kept of earlier sums; return the sums to keep in turn, none where the plan keeps none."""
+        if plan.kept <= 0:
+            return ()
+        Maximiser(self.data, self.settings, self.solvent_mask).complete(sums.accumulators)
+        for number, earlier in enumerate(state.carried):
+            sums.accumulators[number].add_scaled(earlier, plan.kept)
+        return sums.accumulators
+
+    def _with_accuracies(
+        self, model: Model, state: RunState, references: ReferenceSet, preparer: ImagePreparer
+    ) -> Model:
+        """Estimate how accurately poses are found in each class, from some of its particles."""
+        rng = np.random.default_rng([self.settings.seed, state.iteration])
+        order = rng.permutation(len(self.data))
+        few = max(self.settings.accuracy_particles // self.scheme.classes, FEW_PARTICLES)
+        found = []
+        for number, group in enumerate(model.classes):
+            members = np.sort(order[state.particles.class_index[order] == number][:few])
+            if len(members) and group.share > 0:
+                rotation, translation = self.accuracy(members, state.particles, model, number, references, preparer)
+                group = replace(group, accuracy_rotation=rotation, accuracy_translation=translation)
+            found.append(group)
+        return model.with_classes(found)
+
+    def _resolved(self, model: Model) -> int:
+        """Last shell resolved in any class that is not tiny."""
+        enough = SMALL_CLASS / len(model.classes)
+        return max([signal_shell(group.ssnr) for group in model.classes if group.share >= enough], default=1)
+
+    def progress_at(self, progress: Progress, shell: int) -> Progress:
+        """Return the progress of a run that has resolved a shell."""
+        shells = self.data.box_size // 2
+        resolution = self.box_angstrom / max(shell, 1)
+        size = 2 * min(max(shell, 1) + INCREMENT, shells)
+        best = min(resolution, progress.best_resolution)
+        return replace(progress, resolution=resolution, best_resolution=best, current_size=size)
+
+    def _changes(self, state: RunState, after: ParticleState, chosen: NDArray[np.int64]) -> Progress:
+        """How far particles moved: those that took part and kept their class."""
+        before = state.particles
+        stayed = chosen[before.class_index[chosen] == after.class_index[chosen]]
+        change = 1.0 - len(stayed) / len(chosen)
+        if len(stayed) == 0:
+            return replace(state.progress, change_class=change)
+        one, two = (replace(part, eulers=part.eulers[stayed], shifts=part.shifts[stayed]) for part in (before, after))
+        rotation, offset = self.changes(one, two)
+        return replace(state.progress, change_class=change, change_rotation=rotation, change_offset=offset)
+
+    def _tidy(
+        self, model: Model, particles: ParticleState, carried: tuple[FourierAccumulator, ...], iteration: int
+    ) -> tuple[Model, ParticleState]:
+        """Centre references, and give classes that died a new start; the sums that are kept follow, in place."""
+        if self.scheme.centre_classes:
+            model, particles = self._centred(model, particles, carried)
+        fewest = DEAD_CLASS / len(model.classes)
+        dead = [number for number, group in enumerate(model.classes) if group.share <= fewest]
+        names = ", ".join(str(number + 1) for number in dead)
+        if dead and iteration <= self.settings.maximum_iterations * (1.0 - FINE_AT_END):
+            model = self._reseeded(model, dead, iteration)
+            for number in dead if carried else ():
+                carried[number].clear()
+            self.recorder.warn(f"iteration {iteration}: hardly a particle in class {names}: started anew from others")
+        elif dead and iteration == self.settings.maximum_iterations:
+            self.recorder.warn(f"hardly a particle is left in class {names}")
+        return model, particles
+
+    def _centred(
+        self, model: Model, particles: ParticleState, carried: tuple[FourierAccumulator, ...]
+    ) -> tuple[Model, ParticleState]:
+        shifts = particles.shifts.copy()
+        aligned = particles.pmax > 0  # the others have not taken part yet
+        found = []
+        for number, group in enumerate(model.classes):
+            group, moved = centre_class(group, self.solvent_mask, self.data.pixel_size)
+            found.append(group)
+            members = aligned & (particles.class_index == number)
+            if np.any(moved != 0) and carried:
+                carried[number].translate(moved)
+            if np.any(moved != 0) and members.any():
+                # The reference moved by `moved`; a particle's projection moves by its view of that.
+                views = euler_to_matrix(particles.eulers[members])
+                seen = views @ moved
+                shifts[members] += seen[:, :2] * self.data.pixel_size
+        return model.with_classes(found), replace(particles, shifts=shifts)
+
+    def _reseeded(self, model: Model, dead: list[int], iteration: int) -> Model:
+        """Replace each dead class by a copy, plus noise, of the one that is largest then; its particles are halved."""
+        rng = np.random.default_rng([self.settings.seed, 6, iteration])
+        classes = list(model.classes)
+        for number in dead:
+            largest = int(np.argmax([group.share for group in classes]))
+            source = replace(classes[largest], share=classes[largest].share / 2)
+            classes[largest] = source
+            noise = self._noise_like(source, rng)
+            classes[number] = replace(source, voxels=source.voxels + noise, unfiltered=None)
+        return model.with_classes(classes)
+
+    def _noise_like(self, group: ClassModel, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Noise with the spectrum of the reference's own uncertainty, within the mask and what is resolved."""
+        shape = group.voxels.shape
+        dims, size = len(shape), shape[0]
+        axes = np.meshgrid(*[np.fft.fftfreq(size, 1.0 / size)] * (dims - 1), np.arange(size // 2 + 1), indexing="ij")
+        shell = np.minimum(np.round(np.sqrt(sum(axis**2 for axis in axes))).astype(int), size // 2)
+        strength = np.where(group.ssnr >= 1.0, group.sigma2_map, 0.0)
+        # A slice is short of the orthonormal transform of a map by sqrt(n); see Maximiser.
+        spectrum = RESEED_NOISE * np.sqrt(2.0 * strength / float(size) ** (dims - 2))
+        white = np.fft.rfftn(rng.standard_normal(shape), norm="ortho")
+        noise = np.fft.irfftn(white * spectrum[shell], s=shape, axes=tuple(range(dims)), norm="ortho")
+        masked: NDArray[np.float32] = (noise * self.solvent_mask).astype(np.float32)
+        return masked

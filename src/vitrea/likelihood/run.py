@@ -1,0 +1,194 @@
+"""What every likelihood run shares.
+
+Its particles, its device, and the parts of an iteration that do not depend on how many maps or classes there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitrea.geometry.euler import euler_to_matrix
+from vitrea.geometry.sampling import OrientationGrid, orientation_grid, planar_grid
+from vitrea.geometry.shifts import oversample_shifts, shift_grid
+from vitrea.geometry.symmetry import symmetry_distance
+from vitrea.likelihood.accuracy import estimate_accuracy
+from vitrea.likelihood.data import ImagePreparer, ParticleData
+from vitrea.likelihood.settings import Settings
+from vitrea.likelihood.state import Model, ParticleState, Sampling
+from vitrea.likelihood.sums import Sums
+from vitrea.matching.images import shell_spectrum, transform_images
+from vitrea.matching.poses import PoseGrid
+from vitrea.matching.reference import ReferenceSet, reference_from_map
+from vitrea.records.recorder import Recorder
+
+INITIAL_NOISE_PARTICLES = 1000
+WITHIN_PIXEL = 0.75
+
+
+@dataclass(frozen=True)
+class Run:
+    """A likelihood run that can be started, or gone on with from any of its states.
+
+    Attributes
+    ----------
+    data : ParticleData
+    settings : Settings
+    solvent_mask : ndarray of float32, shape [n, n, n] or [n, n]
+    device : torch.device
+    memory : int
+        Bytes that scores and rows of one block may take.
+    recorder : Recorder
+    """
+
+    data: ParticleData
+    settings: Settings
+    solvent_mask: NDArray[np.float32]
+    device: torch.device
+    memory: int
+    recorder: Recorder
+
+    @property
+    def box_angstrom(self) -> float:
+        """Box size in Å."""
+        return self.data.box_size * self.data.pixel_size
+
+    def initial_noise(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Noise spectrum of particles before anything is known: mean power of masked images less that of their mean.
+
+        Parameters
+        ----------
+        indices : ndarray of int64
+            Which particles; some of them are looked at.
+
+        Returns
+        -------
+        ndarray, shape [groups, shells]
+            The same for every group.
+        """
+        chosen = indices[:INITIAL_NOISE_PARTICLES]
+        preparer = self.preparer(self.data.box_size // 2)
+        samples, shells = preparer.full, self.data.box_size // 2 + 1
+        total = torch.zeros(shells, dtype=torch.float64, device=self.device)
+        mean = torch.zeros((1, len(samples)), dtype=torch.complex64, device=self.device)
+        for start in range(0, len(chosen), 256):
+            images = preparer.load(chosen[start : start + 256])
+            masked, _, spectrum, _ = transform_images(images, preparer.mask, None, samples, preparer.samples)
+            total += spectrum.sum(dim=0)
+            mean += masked.sum(dim=0, keepdim=True)
+        average = shell_spectrum(samples, mean / len(chosen), shells)[0]
+        counts = np.bincount(samples.shell, minlength=shells)[:shells]
+        power = (total / len(chosen) - average).cpu().numpy()
+        noise = np.maximum(power, 1e-12) / (2.0 * np.maximum(counts, 1))
+        return np.tile(noise, (len(self.data.group_names), 1))
+
+    def preparer(self, radius: int) -> ImagePreparer:
+        """Return what makes images ready up to a Fourier radius."""
+        low, high = self.settings.lowest_resolution, self.settings.highest_resolution
+        limits = (self.box_angstrom / low if low > 0 else 0.0, self.box_angstrom / high if high > 0 else np.inf)
+        return ImagePreparer(self.data, self.settings, radius, limits, self.device)
+
+    def references(self, model: Model, radius: int) -> ReferenceSet:
+        """Make the model's references ready to be projected up to a Fourier radius."""
+        return ReferenceSet(
+            tuple(
+                reference_from_map(torch.from_numpy(group.voxels).to(self.device), radius, self.settings.padding)
+                for group in model.classes
+            )
+        )
+
+    def grid(self, sampling: Sampling) -> OrientationGrid:
+        """Return the grid of coarse orientations: in the plane where the sampling has no HEALPix order."""
+        if sampling.healpix_order < 0:
+            return planar_grid(sampling.psi_step, sampling.perturbation)
+        return orientation_grid(
+            sampling.healpix_order, self.settings.symmetry, sampling.psi_step or None, sampling.perturbation
+        )
+
+    def poses(self, sampling: Sampling, classes: int = 1, oversampling: int | None = None) -> PoseGrid:
+        """Return the poses that a sampling stands for, oversampled as the settings say or as is asked for."""
+        levels = self.settings.oversampling if oversampling is None else oversampling
+        pixel = self.data.pixel_size
+        step = sampling.offset_step / pixel
+        # Images are centred by whole pixels: what is left, half a pixel along x and y, must be within reach.
+        coarse = shift_grid(max(sampling.offset_range / pixel, WITHIN_PIXEL), step)
+        return PoseGrid(
+            self.grid(sampling),
+            oversample_shifts(coarse, step, 0, sampling.perturbation),
+            oversample_shifts(coarse, step, levels, sampling.perturbation),
+            levels,
+            classes,
+        )
+
+    def accuracy(
+        self,
+        chosen: NDArray[np.int64],
+        particles: ParticleState,
+        model: Model,
+        number: int,
+        references: ReferenceSet,
+        preparer: ImagePreparer,
+    ) -> tuple[float, float]:
+        """Estimate the accuracy of poses in one class.
+
+        Parameters
+        ----------
+        chosen : ndarray of int64
+            Particles to try it with.
+        particles : ParticleState
+            Of all particles.
+        model : Model
+        number : int
+            The class.
+        references : ReferenceSet
+        preparer : ImagePreparer
+
+        Returns
+        -------
+        rotation, translation : float
+            Degrees and Å.
+        """
+        still, neutral = np.zeros((len(chosen), 2)), np.ones(len(chosen))
+        images = preparer.prepare(chosen, still, neutral, model.sigma2_noise, model.scale, 0)
+        reference, eulers = references.members[number], particles.eulers[chosen]
+        planar = model.classes[number].voxels.ndim == 2
+        rotation, pixels = estimate_accuracy(images, eulers, reference, preparer.samples, self.settings.seed, planar)
+        return rotation, pixels * self.data.pixel_size
+
+    def changes(self, before: ParticleState, after: ParticleState) -> tuple[float, float]:
+        """Mean change of the rotations (degrees) and root-mean-square change of the offsets (Å, per axis)."""
+        old, new = euler_to_matrix(before.eulers), euler_to_matrix(after.eulers)
+        rotation = float(np.mean(symmetry_distance(old, new, self.settings.symmetry)))
+        return rotation, float(np.sqrt(np.mean((before.shifts - after.shifts) ** 2)))
+
+
+def collect(before: ParticleState, sums: Sequence[Sums], pixel_size: float, keep_norm: bool) -> ParticleState:
+    """Put the per-particle results of sums into the table of all particles.
+
+    Parameters
+    ----------
+    before : ParticleState
+    sums : sequence of Sums
+    pixel_size : float
+        Å.
+    keep_norm : bool
+        Leave norm corrections as they were.
+    """
+    eulers, shifts, norm = before.eulers.copy(), before.shifts.copy(), before.norm.copy()
+    likelihood, pmax, significant = before.log_likelihood.copy(), before.pmax.copy(), before.significant.copy()
+    class_index, occupancy = before.class_index.copy(), before.occupancy.copy()
+    for part in sums:
+        eulers[part.indices], shifts[part.indices] = part.eulers, part.shifts * pixel_size
+        if not keep_norm:
+            norm[part.indices] = part.norm
+        likelihood[part.indices], pmax[part.indices] = part.log_likelihood, part.pmax
+        significant[part.indices], class_index[part.indices] = part.significant, part.class_index
+        if part.occupancy.shape[1]:
+            if occupancy.shape[1] != part.occupancy.shape[1]:  # not asked for until now
+                occupancy = np.zeros((len(eulers), part.occupancy.shape[1]), dtype=np.float32)
+            occupancy[part.indices] = part.occupancy
+    return ParticleState(eulers, shifts, norm, likelihood, pmax, significant, before.half, class_index, occupancy)

@@ -1,0 +1,23 @@
+"""Figures of maps, classes, resolution, orientations and runs. Arrays in, matplotlib figures out; nothing is shown."""
+
+from vitrea.report.figures.classes import class_gallery, class_maps
+from vitrea.report.figures.convergence import class_convergence, convergence_curves
+from vitrea.report.figures.curves import fsc_curves
+from vitrea.report.figures.images import image_gallery, map_projections, map_slices
+from vitrea.report.figures.sphere import angular_distribution, class_angular_distributions
+from vitrea.report.figures.statistics import histogram, scatter
+
+__all__ = [
+    "angular_distribution",
+    "class_angular_distributions",
+    "class_convergence",
+    "class_gallery",
+    "class_maps",
+    "convergence_curves",
+    "fsc_curves",
+    "histogram",
+    "image_gallery",
+    "map_projections",
+    "map_slices",
+    "scatter",
+]

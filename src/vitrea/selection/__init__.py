@@ -1,0 +1,1 @@
+"""Which particles and classes to keep."""
