@@ -29,8 +29,8 @@ from vitrea.fourier.filters import lowpass
 from vitrea.jobs.base import Context
 from vitrea.jobs.refine3d import run as run_refine3d
 from vitrea.jobs.refinement_parameters import Refine3dParameters
-from vitrea.jobs.simulate import SimulateParameters
-from vitrea.jobs.simulate import run as simulate
+from vitrea.jobs.simulate_particles import SimulateParameters
+from vitrea.jobs.simulate_particles import run as simulate
 from vitrea.likelihood import data, expectation, maximisation, refinement
 from vitrea.matching import candidates, reference
 from vitrea.reconstruction import accumulator

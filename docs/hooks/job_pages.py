@@ -16,14 +16,14 @@ def on_config(config: Any) -> Any:
     """Put the job pages into the navigation."""
     for section in config["nav"]:
         if "Jobs" in section:
-            section["Jobs"] = [{entry.name: f"jobs/{entry.name}.md"} for entry in JOBS]
+            section["Jobs"] = [{entry.name: f"jobs/{entry.slug}.md"} for entry in JOBS]
     return config
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages to the site."""
     for entry in JOBS:
-        files.append(File.generated(config, f"jobs/{entry.name}.md", content=job_page(load_job(entry.name))))
+        files.append(File.generated(config, f"jobs/{entry.slug}.md", content=job_page(load_job(entry.name))))
     return files
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vitrea.jobs import JOBS, load_job
+from vitrea.jobs import JOBS, JobEntry, load_job
 from vitrea.jobs.base import Context
 from vitrea.records.errors import InputError, JobError
 
@@ -128,6 +128,24 @@ def test_help_is_instant() -> None:
 def test_unknown_jobs_are_refused_with_a_suggestion(vitrea: Call, capsys: pytest.CaptureFixture[str]) -> None:
     assert vitrea("doctr") == 2
     assert "Did you mean 'doctor'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["simulate", "particles"], ["simulate"]])
+def test_names_of_two_words_and_the_default_of_a_family(
+    words: list[str], vitrea: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert vitrea(*words, "--map", "a.mrc", "--o", "out", "--number", "3", "--print-command") == 0
+    assert capsys.readouterr().out.startswith("vitrea simulate particles --map a.mrc")
+
+
+@pytest.mark.parametrize(("words", "code"), [(["scale"], 2), (["scale", "--help"], 0)])
+def test_a_family_without_a_default_lists_its_jobs(
+    words: list[str], code: int, vitrea: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = (JobEntry("scale up", "Make larger."), JobEntry("scale down", "Make smaller."))
+    monkeypatch.setattr("vitrea.cli.main.JOBS", entries)
+    assert vitrea(*words) == code
+    assert capsys.readouterr().out == "vitrea scale up    Make larger.\nvitrea scale down  Make smaller.\n"
 
 
 def test_without_a_job_the_list_is_shown(vitrea: Call, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,8 +22,8 @@ import torch
 from vitrea.formats.mrc import write_map
 from vitrea.fourier.filters import lowpass
 from vitrea.jobs.base import Context
-from vitrea.jobs.simulate import SimulateParameters
-from vitrea.jobs.simulate import run as simulate
+from vitrea.jobs.simulate_particles import SimulateParameters
+from vitrea.jobs.simulate_particles import run as simulate
 from vitrea.records.map import Map
 
 BOX, PIXEL_SIZE, DIAMETER = 32, 5.0, 120.0

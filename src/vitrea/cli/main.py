@@ -12,7 +12,7 @@ import typer
 import vitrea
 from vitrea.cli.options import normalize_option
 from vitrea.cli.running import EXIT_INTERRUPTED, EXIT_USAGE, guarded
-from vitrea.jobs import JOBS, load_job
+from vitrea.jobs import FAMILY_DEFAULTS, JOBS, load_job
 
 _ABOUT = "Cryo-EM structure determination, from particles to a map."
 _EPILOG = "Hyphens and underscores in option names are the same: --zero_mask is --zero-mask. RELION's names work."
@@ -33,9 +33,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # Threads that wait by spinning for long starve each other where other programs use the same processors.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = name_job(sys.argv[1:] if arguments is None else arguments)
     chosen = next((word for word in words if not word.startswith("-")), "")
     return guarded(lambda: _invoke(words, chosen), lambda: f"vitrea {chosen}".strip())
+
+
+def name_job(words: Sequence[str]) -> list[str]:
+    """Return the words with the two of a job's name, as in ``pick blob``, made one; a family's default is filled in."""
+    at = next((index for index, word in enumerate(words) if not word.startswith("-")), len(words))
+    head, rest = list(words[:at]), list(words[at:])
+    names = {entry.name for entry in JOBS}
+    if " ".join(rest[:2]) in names:
+        rest[:2] = [" ".join(rest[:2])]
+    elif rest and rest[0] not in names:
+        rest[0] = FAMILY_DEFAULTS.get(rest[0], rest[0])
+    return head + rest
 
 
 def build_app(words: Sequence[str], chosen: str) -> typer.Typer:
@@ -52,7 +64,8 @@ def build_app(words: Sequence[str], chosen: str) -> typer.Typer:
 def _load_command(name: str, words: Sequence[str]) -> Callable[..., None]:
     from vitrea.cli.command import build_command
 
-    return build_command(load_job(name), words)
+    typed = [part for word in words for part in (name.split() if word == name else (word,))]
+    return build_command(load_job(name), typed)
 
 
 def _name_only() -> None:
@@ -74,6 +87,11 @@ def _global_options(version: Annotated[bool, _Version] = False) -> None:
 
 def _invoke(words: Sequence[str], chosen: str) -> int:
     """Run the application without its own handling of errors, so that all errors are told in one way."""
+    family = [entry for entry in JOBS if entry.name.startswith(f"{chosen} ")] if chosen else []
+    if family:
+        width = max(len(entry.name) for entry in family)
+        sys.stdout.write("".join(f"vitrea {entry.name:<{width}}  {entry.summary}\n" for entry in family))
+        return 0 if {"-h", "--help"} & set(words) else EXIT_USAGE
     command = typer.main.get_command(build_app(words, chosen))
     try:
         result = command.main(args=list(words), prog_name="vitrea", standalone_mode=False)

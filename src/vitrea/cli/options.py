@@ -164,7 +164,7 @@ def changed_parameters(parameters: BaseModel) -> Iterator[tuple[OptionSpec, Any]
 
 def command_words(job_name: str, parameters: BaseModel) -> list[str]:
     """Return the command line, as a list of words, that runs a job with these parameters."""
-    words = ["vitrea", job_name]
+    words = ["vitrea", *job_name.split()]
     for spec, value in changed_parameters(parameters):
         if spec.kind == "flag":
             words.append(spec.names[0] if value else spec.off_name)

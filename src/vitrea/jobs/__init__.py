@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -14,12 +16,17 @@ if TYPE_CHECKING:
 class JobEntry:
     """One line of the list of jobs: the command's name and what it does.
 
-    The job itself is ``JOB`` in the module ``vitrea.jobs.<name>``, hyphens of the name being underscores there; its
-    `summary` is the same sentence.
+    A name of two words, as in ``pick blob``, belongs to a family of jobs. The job itself is ``JOB`` in the module
+    ``vitrea.jobs.<name>``, hyphens and spaces of the name being underscores there; its `summary` is the same sentence.
     """
 
     name: str
     summary: str
+
+    @property
+    def slug(self) -> str:
+        """The name as one word, for files and addresses: ``pick-blob``."""
+        return self.name.replace(" ", "-")
 
 
 # In the order in which they are used. A test holds each summary against the job's own.
@@ -31,7 +38,7 @@ JOBS: tuple[JobEntry, ...] = (
     JobEntry("refine3d", "Refine a 3D map from particles: gold-standard half maps, resolution, poses."),
     JobEntry("select", "Choose, join and divide particles by class, column, grey values or distance."),
     JobEntry("sort", "Sort particles by how little they look like their references: junk comes last."),
-    JobEntry("simulate", "Simulate particles of a map or an atomic model, with the truth beside them."),
+    JobEntry("simulate particles", "Simulate particles of a map or an atomic model, with the truth beside them."),
     JobEntry("project", "Project a map along given orientations, with or without CTF."),
     JobEntry("reconstruct", "Reconstruct a map from particles whose poses are given."),
     JobEntry("symmetry-expand", "Repeat every particle in all orientations that a point group makes equivalent."),
@@ -40,6 +47,9 @@ JOBS: tuple[JobEntry, ...] = (
     JobEntry("postprocess", "Measure the resolution of two half maps and sharpen their sum."),
     JobEntry("compare", "Compare two maps (placement, FSC) or the poses of two particle sets."),
 )
+
+# What a family's first word means where no second follows.
+FAMILY_DEFAULTS: Mapping[str, str] = {"simulate": "simulate particles"}
 
 
 def load_job(name: str) -> Job:
@@ -57,5 +67,5 @@ def load_job(name: str) -> Job:
     """
     if name not in {entry.name for entry in JOBS}:
         raise KeyError(name)
-    job: Job = import_module(f"vitrea.jobs.{name.replace('-', '_')}").JOB
+    job: Job = import_module(f"vitrea.jobs.{re.sub('[ -]', '_', name)}").JOB
     return job

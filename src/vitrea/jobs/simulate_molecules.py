@@ -1,4 +1,4 @@
-"""The molecules that `vitrea simulate` makes images of: maps and atomic models, in one box and with one voxel size."""
+"""The molecules that `vitrea simulate particles` shows: maps and models, in one box and with one voxel size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vitrea.records.errors import InputError
 
 if TYPE_CHECKING:
     from vitrea.jobs.base import Context
-    from vitrea.jobs.simulate import SimulateParameters
+    from vitrea.jobs.simulate_particles import SimulateParameters
     from vitrea.records.map import Map
 
 _RESAMPLING_TOLERANCE = 1e-3

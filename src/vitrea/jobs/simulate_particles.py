@@ -1,4 +1,4 @@
-"""``vitrea simulate``: particles of known maps, with the truth beside them."""
+"""``vitrea simulate particles``: particles of known maps, with the truth beside them."""
 
 from __future__ import annotations
 
@@ -277,7 +277,7 @@ def _write(
 
 
 JOB = Job(
-    name="simulate",
+    name="simulate particles",
     summary="Simulate particles of a map or an atomic model, with the truth beside them.",
     parameters=SimulateParameters,
     run=run,

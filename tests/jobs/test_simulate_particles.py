@@ -22,7 +22,7 @@ from vitrea.geometry.masks import soft_sphere
 from vitrea.jobs.base import Context
 from vitrea.jobs.reconstruct import ReconstructParameters
 from vitrea.jobs.reconstruct import run as reconstruct
-from vitrea.jobs.simulate import SimulateParameters, run
+from vitrea.jobs.simulate_particles import SimulateParameters, run
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
 from vitrea.records.table import Table
