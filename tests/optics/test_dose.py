@@ -22,16 +22,17 @@ def frequencies(*values: float) -> torch.Tensor:
 
 
 def test_critical_exposure_has_the_published_values() -> None:
+    """The paper's equation 3 has rounded constants (0.245, -1.665, 2.81); cisTEM's, used here, differ by 0.12%."""
     expected = frequencies(14.1383, 6.3823, 4.6287, 3.9365, 3.5869)
-    torch.testing.assert_close(critical_exposure(frequencies(0.1, 0.2, 0.3, 0.4, 0.5)), expected, rtol=0, atol=6e-5)
+    torch.testing.assert_close(critical_exposure(frequencies(0.1, 0.2, 0.3, 0.4, 0.5)), expected, rtol=1.2e-3, atol=0)
 
 
 @pytest.mark.parametrize(
     ("pixel_size", "low", "high"), [(0.72, 0.929922, 0.017325), (1.0, 0.958592, 0.031610), (2.1, 0.987710, 0.155882)]
 )
 def test_filter_has_the_values_of_cistems_console_test(pixel_size: float, low: float, high: float) -> None:
-    """300 kV, 1024 pixels, exposure from 15 to 30 e-/Å², Fourier pixels 13 and 341 of the first line."""
-    weights = exposure_filter(frequencies(13, 341) / (1024 * pixel_size), 30.0, exposure_before=15.0)
+    """300 kV, 1024 pixels, a frame from 15 to 30 e-/Å², Fourier pixels 13 and 341 of the first line."""
+    weights = exposure_filter(frequencies(13, 341) / (1024 * pixel_size), 30.0)
     torch.testing.assert_close(weights, frequencies(low, high), rtol=0, atol=6e-7)
 
 
@@ -58,13 +59,6 @@ def test_optimal_exposure_maximises_the_signal_to_noise_ratio_of_a_plain_sum() -
     assert optimum / critical == pytest.approx(2.51284, abs=3e-5)
 
 
-def test_frames_after_the_optimal_exposure_weigh_nothing_on_request() -> None:
-    k = frequencies(0.05, 0.5)  # 2.51 Nc(0.5) is 9.0 e-/Å²
-    assert exposure_filter(k, 20.0)[1] > 0
-    assert exposure_filter(k, 20.0, exposure_before=9.5).tolist()[1] == 0
-    torch.testing.assert_close(exposure_filter(k, 20.0, exposure_before=8.5), exposure_filter(k, 20.0))
-
-
 def test_origin_weighs_one() -> None:
     weights = exposure_filters(frequencies(0.0, 0.2), frame_exposures(5, 2.0))
     torch.testing.assert_close(weights[:, 0], torch.ones(5, dtype=torch.float64))
@@ -88,6 +82,7 @@ def test_restored_filter_keeps_the_noise_power_of_the_plain_sum() -> None:
     torch.testing.assert_close(restored[3] / restored[17], plain[3] / plain[17])
 
 
-def test_where_every_frame_is_too_late_nothing_is_restored() -> None:
-    weights = exposure_filters(frequencies(0.5), frame_exposures(3, 2.0, 100.0), exposure_per_frame=2.0)
-    assert weights.tolist() == [[0.0], [0.0], [0.0]]
+def test_long_exposures_do_not_divide_by_nothing() -> None:
+    weights = exposure_filters(torch.tensor([0.0, 0.5]), frame_exposures(4, 10.0, 1000.0))
+    assert weights.isfinite().all()
+    torch.testing.assert_close(weights[:, 0], torch.ones(4))
