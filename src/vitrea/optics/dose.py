@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# Nc(k) = a k^b + c in e-/Å² at 300 kV: equation 3 of the paper with the digits that cisTEM keeps. RELION has the paper's
-# rounded 0.245, -1.665, 2.81, which differ by 0.1% at most up to 2 Å.
+# Nc(k) = a k^b + c in e-/Å² at 300 kV: equation 3 of the paper with the digits that cisTEM keeps. RELION has the
+# paper's rounded 0.245, -1.665, 2.81, which differ by 0.1% at most up to 2 Å.
 _A, _B, _C = 0.24499, -1.6649, 2.8141
 # Lower voltages deposit more energy per electron: the critical exposure relative to that at 300 kV.
 _VOLTAGE_FACTORS = {300.0: 1.0, 200.0: 0.8, 100.0: 0.64}
