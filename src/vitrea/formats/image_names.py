@@ -68,11 +68,32 @@ def find_file(file: str, root: Path | None) -> Path:
     if path.suffix.lower() in UNSUPPORTED:
         kind = UNSUPPORTED[path.suffix.lower()]
         raise InputError(f"{file}: particle images in {kind} format are not read; convert the stack to MRC")
+    return locate_file(file, root, "image stack", "rlnImageName")
+
+
+def locate_file(file: str, root: Path | None, what: str, label: str) -> Path:
+    """Return the place of a file that a STAR file names, of whatever format.
+
+    Parameters
+    ----------
+    file : str
+        Its name; relative names are tried from all `search_folders`.
+    root : Path or None
+        Folder of the STAR file.
+    what, label : str
+        Kind of file and the label that names it, for the message.
+
+    Raises
+    ------
+    InputError
+        If there is no such file.
+    """
+    path = Path(file)
     for folder in [Path()] if path.is_absolute() else search_folders(root):
         if (folder / path).is_file():
             return folder / path
     tried = "" if path.is_absolute() else f" (looked in {_places(root)})"
-    raise InputError(f"the image stack {file} does not exist{tried}; check rlnImageName or run from the project folder")
+    raise InputError(f"the {what} {file} does not exist{tried}; check {label} or run from the project folder")
 
 
 def _places(root: Path | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,17 @@ _DIMENSIONALITY = "rlnImageDimensionality"
 _ROW_LABELS = (*_CTF_FIELDS, *_NUMBER_FIELDS, *_LIST_FIELDS, _MTF, _PREMULTIPLIED)
 _MAGNIFICATION, _DETECTOR = "rlnMagnification", "rlnDetectorPixelSize"
 _FLAT_MAGNIFICATION = 10_000.0  # with a detector pixel in µm of the same number as the pixel size in Å
-_PIXEL_LABELS = (PIXEL_SIZE, "rlnPixelSize")
+_PIXEL_SIZE = "rlnPixelSize"
 
 
 def optics_from_table(
-    table: Table, path: Path, image_sizes: Mapping[int, int], *, require_ctf: bool, pixel_size: float | None
+    table: Table,
+    path: Path,
+    image_sizes: Mapping[int, int],
+    *,
+    require_ctf: bool,
+    pixel_size: float | None,
+    pixel_labels: Sequence[str] = (PIXEL_SIZE,),
 ) -> tuple[Optics, ...]:
     """Build the optics groups of a ``data_optics`` block.
 
@@ -57,6 +63,8 @@ def optics_from_table(
         Whether voltage, Cs and amplitude contrast must be there; else absent ones are 0.
     pixel_size : float or None
         Å per pixel where the block gives none.
+    pixel_labels : sequence of str
+        Columns that give Å per pixel of these images; the first that is there counts.
 
     Raises
     ------
@@ -65,13 +73,19 @@ def optics_from_table(
     """
     return tuple(
         _optics_of_row({label: column[row] for label, column in table.columns.items()}, path, image_sizes,
-                       require_ctf=require_ctf, pixel_size=pixel_size)
+                       require_ctf=require_ctf, pixel_size=pixel_size, pixel_labels=pixel_labels)
         for row in range(len(table))
     )  # fmt: skip
 
 
 def _optics_of_row(
-    row: Mapping[str, Any], path: Path, image_sizes: Mapping[int, int], *, require_ctf: bool, pixel_size: float | None
+    row: Mapping[str, Any],
+    path: Path,
+    image_sizes: Mapping[int, int],
+    *,
+    require_ctf: bool,
+    pixel_size: float | None,
+    pixel_labels: Sequence[str],
 ) -> Optics:
     if GROUP not in row:
         raise InputError(f"{path}: data_optics lacks the column {GROUP}")
@@ -85,18 +99,22 @@ def _optics_of_row(
     fields.update({field: _numbers(row, label, path) for label, field in _LIST_FIELDS.items() if label in row})
     fields["mtf_file"] = str(row.get(_MTF, ""))
     fields["ctf_premultiplied"] = bool(_number(row, _PREMULTIPLIED, path)) if _PREMULTIPLIED in row else False
-    size = _number(row, PIXEL_SIZE, path) if PIXEL_SIZE in row else pixel_size
+    size_label = next((label for label in pixel_labels if label in row), None)
+    size = pixel_size if size_label is None else _number(row, size_label, path)
     if size is None:
-        raise InputError(f"{path}: data_optics lacks the column {PIXEL_SIZE}")
+        raise InputError(f"{path}: data_optics lacks the column {pixel_labels[0]}")
     box = int(_number(row, IMAGE_SIZE, path)) if IMAGE_SIZE in row else image_sizes.get(number, 0)
-    _check_ranges(path, number, size, box, fields, require_ctf)
+    _check_ranges(path, number, (size_label or pixel_labels[0], size), box, fields, require_ctf)
     return Optics(pixel_size=size, image_size=box, **fields)
 
 
-def _check_ranges(path: Path, number: int, size: float, box: int, fields: Mapping[str, Any], require_ctf: bool) -> None:
+def _check_ranges(
+    path: Path, number: int, pixel_size: tuple[str, float], box: int, fields: Mapping[str, Any], require_ctf: bool
+) -> None:
     where = f"{path}: optics group {number}"
+    label, size = pixel_size
     if not size > 0:
-        raise InputError(f"{where} has {PIXEL_SIZE} {size:g}; it must be above 0")
+        raise InputError(f"{where} has {label} {size:g}; it must be above 0")
     if box < 0:
         raise InputError(f"{where} has {IMAGE_SIZE} {box}; it must be above 0")
     if require_ctf and not fields["voltage"] > 0:
@@ -123,7 +141,7 @@ def _numbers(row: Mapping[str, Any], label: str, path: Path) -> tuple[float, ...
         raise InputError(f"{path}: {label} in data_optics is {row[label]!r}, not a list of numbers") from None
 
 
-def optics_to_table(optics: tuple[Optics, ...], base: Table | None = None) -> Table:
+def optics_to_table(optics: tuple[Optics, ...], base: Table | None = None, pixel_label: str = PIXEL_SIZE) -> Table:
     """Return the ``data_optics`` block of optics groups.
 
     Parameters
@@ -133,6 +151,8 @@ def optics_to_table(optics: tuple[Optics, ...], base: Table | None = None) -> Ta
     base : Table, optional
         A block whose other columns are kept, for the groups it has in common with `optics`. A column a group has no
         value for is filled with 0 or empty text.
+    pixel_label : str
+        Column for Å per pixel of these images.
     """
     columns: dict[str, Any] = {}
     base = Table() if base is None or GROUP not in base else base
@@ -147,13 +167,14 @@ def optics_to_table(optics: tuple[Optics, ...], base: Table | None = None) -> Ta
         values = [getattr(group, field) for group in optics]
         if label in base or any(values) or any(group.voltage for group in optics):
             columns[label] = np.array(values, dtype=np.float64)
-    columns[PIXEL_SIZE] = np.array([group.pixel_size for group in optics], dtype=np.float64)
+    columns[pixel_label] = np.array([group.pixel_size for group in optics], dtype=np.float64)
     if any(group.image_size for group in optics):
         columns[IMAGE_SIZE] = np.array([group.image_size for group in optics], dtype=np.int64)
-    columns.setdefault(_DIMENSIONALITY, np.full(len(optics), 2, dtype=np.int64))
+    if pixel_label == PIXEL_SIZE:
+        columns.setdefault(_DIMENSIONALITY, np.full(len(optics), 2, dtype=np.int64))
     for label, field in _NUMBER_FIELDS.items():
         values = [getattr(group, field) for group in optics]
-        if label in base or any(values):
+        if label != pixel_label and (label in base or any(values)):
             columns[label] = np.array(values, dtype=np.float64)
     for label, field in _LIST_FIELDS.items():
         lists = [getattr(group, field) for group in optics]
@@ -172,15 +193,23 @@ def _texts(values: list[str]) -> NDArray[Any]:
     return column
 
 
-def group_flat_rows(table: Table, path: Path, *, require_ctf: bool, pixel_size: float | None) -> tuple[Table, Table]:
+def group_flat_rows(
+    table: Table,
+    path: Path,
+    *,
+    require_ctf: bool,
+    pixel_size: float | None,
+    pixel_labels: Sequence[str] = (PIXEL_SIZE,),
+) -> tuple[Table, Table]:
     """Form optics groups from the rows of a flat file (RELION before 3.1).
 
     Rows with the same voltage, Cs, amplitude contrast, pixel size (and beam tilt, aberrations, MTF where given) make a
-    group; groups are numbered in the order of their first rows.
+    group; groups are numbered in the order of their first rows. `pixel_labels` are the columns that may
+    give the pixel size of these images; the groups have the first of them.
 
     Returns
     -------
-    particles : Table
+    rows : Table
         The rows with ``rlnOpticsGroup`` in place of those columns.
     optics : Table
         The groups as a ``data_optics`` block.
@@ -199,8 +228,8 @@ def group_flat_rows(table: Table, path: Path, *, require_ctf: bool, pixel_size: 
         raise InputError(
             f"{path} has neither a data_optics block nor the column {missing[0]}, which CTF correction needs"
         )
-    pixels = _row_pixel_sizes(table, path, pixel_size)
-    keys = {label: table[label] for label in _ROW_LABELS if label in table} | {PIXEL_SIZE: pixels}
+    pixels = _row_pixel_sizes(table, path, pixel_size, pixel_labels)
+    keys = {label: table[label] for label in _ROW_LABELS if label in table} | {pixel_labels[0]: pixels}
     codes = np.zeros(len(table), dtype=np.int64)
     for column in keys.values():
         _, code = np.unique(column.astype(str) if column.dtype == object else column, return_inverse=True)
@@ -211,31 +240,35 @@ def group_flat_rows(table: Table, path: Path, *, require_ctf: bool, pixel_size: 
     numbers[order] = np.arange(1, len(order) + 1)
     optics = {GROUP: np.sort(numbers), _NAME: _texts([f"opticsGroup{number}" for number in np.sort(numbers)])}
     optics |= {label: column[first[order]] for label, column in keys.items()}
-    gone = [label for label in (*keys, *_PIXEL_LABELS, _MAGNIFICATION, _DETECTOR) if label in table]
+    gone = [label for label in (*keys, *pixel_labels, _PIXEL_SIZE, _MAGNIFICATION, _DETECTOR) if label in table]
     return table.without(*gone).with_columns({GROUP: numbers[codes]}), Table(optics)
 
 
-def _row_pixel_sizes(table: Table, path: Path, pixel_size: float | None) -> NDArray[np.float64]:
+def _row_pixel_sizes(
+    table: Table, path: Path, pixel_size: float | None, pixel_labels: Sequence[str]
+) -> NDArray[np.float64]:
     """Return Å per pixel of every row, rounded to 1e-6 so that division leaves no spurious groups."""
     try:
-        if PIXEL_SIZE in table:
-            return table.numbers(PIXEL_SIZE)
+        if pixel_labels[0] in table:
+            return table.numbers(pixel_labels[0])
         if _MAGNIFICATION in table and _DETECTOR in table:
             with np.errstate(divide="ignore", invalid="ignore"):
                 sizes = table.numbers(_DETECTOR) * 1e4 / table.numbers(_MAGNIFICATION)  # µm to Å
             return np.round(sizes, 6)
-        if "rlnPixelSize" in table:
-            return table.numbers("rlnPixelSize")
+        for label in (_PIXEL_SIZE, *pixel_labels[1:]):
+            if label in table:
+                return table.numbers(label)
     except ValueError as error:
         raise InputError(f"{path}: the columns for the pixel size hold what is not a number ({error})") from None
     if pixel_size is None:
         raise InputError(
-            f"{path} gives no pixel size: it lacks {PIXEL_SIZE}, rlnPixelSize, and {_DETECTOR} with {_MAGNIFICATION}"
+            f"{path} gives no pixel size: it lacks {pixel_labels[0]}, {_PIXEL_SIZE}, and {_DETECTOR} with "
+            f"{_MAGNIFICATION}"
         )
     return np.full(len(table), pixel_size, dtype=np.float64)
 
 
-def spread_over_rows(optics: Table, index: NDArray[np.int64]) -> dict[str, Any]:
+def spread_over_rows(optics: Table, index: NDArray[np.int64], pixel_label: str = PIXEL_SIZE) -> dict[str, Any]:
     """Return columns of a flat file that hold what the optics groups say of each particle.
 
     Parameters
@@ -244,9 +277,11 @@ def spread_over_rows(optics: Table, index: NDArray[np.int64]) -> dict[str, Any]:
         A ``data_optics`` block.
     index : ndarray of int64, shape [particles]
         Row of `optics` for each particle.
+    pixel_label : str
+        Column of `optics` for Å per pixel.
     """
-    left_out = (GROUP, _NAME, PIXEL_SIZE, IMAGE_SIZE, _DIMENSIONALITY)
+    left_out = (GROUP, _NAME, pixel_label, IMAGE_SIZE, _DIMENSIONALITY)
     columns = {label: column[index] for label, column in optics.columns.items() if label not in left_out}
     columns[_MAGNIFICATION] = np.full(len(index), _FLAT_MAGNIFICATION)
-    columns[_DETECTOR] = optics[PIXEL_SIZE][index] * _FLAT_MAGNIFICATION / 1e4
+    columns[_DETECTOR] = optics[pixel_label][index] * _FLAT_MAGNIFICATION / 1e4
     return columns

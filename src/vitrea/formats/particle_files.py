@@ -77,12 +77,12 @@ def read_particles(
     table = _particle_block(blocks, path, require_images)
     _check_columns(table, path, require_ctf)
     if "optics" in blocks:
-        optics_table = _as_table(blocks["optics"])
+        optics_table = block_as_table(blocks["optics"])
     else:
         table, optics_table = group_flat_rows(table, path, require_ctf=require_ctf, pixel_size=pixel_size)
     if not len(optics_table):
         raise InputError(f"{path}: data_optics is empty")
-    table = _with_group_column(table, optics_table, path)
+    table = with_group_column(table, optics_table, path)
     sizes = _image_sizes(table, path) if require_images and IMAGE_SIZE not in optics_table else {}
     optics = optics_from_table(optics_table, path, sizes, require_ctf=require_ctf, pixel_size=pixel_size)
     particles = Particles(table, optics, source=path, optics_table=optics_table, image_root=path.parent)
@@ -154,14 +154,15 @@ def relink_images(particles: Particles, folder: str | Path) -> Particles:
     return replace(particles.with_columns({IMAGE_NAME: text_column(names)}), image_root=Path(folder))
 
 
-def _as_table(block: Block) -> Table:
+def block_as_table(block: Block) -> Table:
+    """Return a block of a STAR file as a table; one without a loop has one row."""
     if isinstance(block, Table):
         return block
     return Table({label: text_column([v]) if isinstance(v, str) else np.array([v]) for label, v in block.items()})
 
 
 def _particle_block(blocks: dict[str, Block], path: Path, require_images: bool) -> Table:
-    tables = {name: _as_table(block) for name, block in blocks.items() if name != "optics"}
+    tables = {name: block_as_table(block) for name, block in blocks.items() if name != "optics"}
     named = [table for table in tables.values() if IMAGE_NAME in table]
     posed = [table for table in tables.values() if any(label in table for label in (*EULER_LABELS, *DEFOCUS_LABELS))]
     if "particles" in tables:
@@ -204,7 +205,14 @@ def _is_number(word: Any) -> bool:
     return "_" not in str(word)
 
 
-def _with_group_column(table: Table, optics: Table, path: Path) -> Table:
+def with_group_column(table: Table, optics: Table, path: Path, noun: str = "particle") -> Table:
+    """Return the rows with ``rlnOpticsGroup``, all of whose numbers ``data_optics`` defines once.
+
+    Raises
+    ------
+    InputError
+        If a group is not defined or defined twice, or the column is missing and there is more than one group.
+    """
     if GROUP not in optics:
         raise InputError(f"{path}: data_optics lacks the column {GROUP}")
     defined = optics[GROUP]
@@ -213,13 +221,13 @@ def _with_group_column(table: Table, optics: Table, path: Path) -> Table:
         raise InputError(f"{path}: data_optics defines {GROUP} {numbers[counts > 1][0]} twice")
     if GROUP not in table:
         if len(defined) > 1:
-            raise InputError(f"{path}: the particles lack the column {GROUP}, and data_optics defines {len(defined)}")
+            raise InputError(f"{path}: the {noun}s lack the column {GROUP}, and data_optics defines {len(defined)}")
         return table.with_columns({GROUP: np.full(len(table), defined[0])})
     dangling = np.flatnonzero(~np.isin(table[GROUP], defined))
     if len(dangling):
         known = ", ".join(str(number) for number in defined)
         raise InputError(
-            f"{path}: particle {dangling[0] + 1} belongs to {GROUP} {table[GROUP][dangling[0]]}, which data_optics "
+            f"{path}: {noun} {dangling[0] + 1} belongs to {GROUP} {table[GROUP][dangling[0]]}, which data_optics "
             f"does not define (it defines {known})"
         )
     return table

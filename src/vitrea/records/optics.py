@@ -13,9 +13,9 @@ class Optics:
     Attributes
     ----------
     pixel_size : float
-        Å per pixel of the particle images.
+        Å per pixel of the images: particles, micrographs or movie frames.
     image_size : int
-        Box size in pixels.
+        Box size in pixels; 0 for micrographs and movies, which need not be square.
     voltage : float
         Acceleration voltage in kV.
     spherical_aberration : float
