@@ -9,7 +9,7 @@ import starfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitrea.formats import star
+from vitrea.formats import star, star_text
 from vitrea.formats.labels import label_types
 from vitrea.formats.star import read_star, write_star
 from vitrea.formats.star_values import split_words
@@ -134,7 +134,7 @@ def test_empty_loop_has_typed_columns(tmp_path: Path) -> None:
 def test_a_column_that_turns_to_text_in_a_later_chunk_keeps_its_first_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(star, "_CHUNK", 16)
+    monkeypatch.setattr(star_text, "PIECE", 16)
     words = [f"{i}.50" for i in range(40)] + ["none"]
     table = read_text(tmp_path, "data_\nloop_\n_x\n_y\n" + "".join(f"{word} 1\n" for word in words))[""]
     assert isinstance(table, Table)

@@ -7,7 +7,7 @@ by any kind of line break.
 
 from __future__ import annotations
 
-import codecs
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +15,19 @@ from typing import TextIO
 
 import numpy as np
 
-from vitrea.formats.atomic import atomic_path
+from vitrea.formats.star_text import StarText
 from vitrea.formats.star_values import (
+    NUMBER_WIDTH,
     Column,
     Value,
-    format_column,
+    format_rows,
     format_value,
     parse_column,
     parse_value,
     split_words,
+    text_column,
 )
+from vitrea.formats.streams import text_output
 from vitrea.records.errors import InputError
 from vitrea.records.table import Table
 
@@ -32,20 +35,42 @@ Block = Table | dict[str, Value]
 
 RELION_VERSION = 30001  # of the metadata: optics groups, shifts in Å
 
-_CHUNK = 1 << 18  # characters split at a time: bounds the memory that short-lived words take
-_ROWS_PER_WRITE = 50_000
-_NUMBER_WIDTH = 12  # RELION's
+_ROWS_PER_WRITE = 5_000
+_VERSION = re.compile(r"#\s*version\s+(\d+)\s*$")
 
 
-def read_star(path: str | Path, blocks: Collection[str] | None = None) -> dict[str, Block]:
+@dataclass(frozen=True)
+class StarContent:
+    """All that a STAR file says.
+
+    Attributes
+    ----------
+    blocks : dict of str to Table or dict
+        As `read_star` returns them.
+    version : int or None
+        What its first ``# version`` line says: RELION takes a file without it for one from before optics groups.
+    """
+
+    blocks: dict[str, Block]
+    version: int | None
+
+
+def read_star(
+    path: str | Path, blocks: Collection[str] | None = None, columns: Collection[str] | None = None
+) -> dict[str, Block]:
     """Read a STAR file.
+
+    The file is read piece by piece, so that what it takes is the tables alone; words that come again and again
+    (names of micrographs) are kept once.
 
     Parameters
     ----------
     path : str or Path
-        The file.
+        The file; ``-`` is standard input.
     blocks : collection of str, optional
         Names of the blocks wanted; others are skipped. All by default.
+    columns : collection of str, optional
+        Labels of the columns wanted of loops; others are skipped. All by default.
 
     Returns
     -------
@@ -59,38 +84,37 @@ def read_star(path: str | Path, blocks: Collection[str] | None = None) -> dict[s
     InputError
         If the file is missing, is not STAR, or a row has too few or too many values (names the line).
     """
-    reader = _Reader(Path(path), _read_text(Path(path)), blocks)
-    found = reader.read()
+    return read_star_content(path, blocks, columns).blocks
+
+
+def read_star_content(
+    path: str | Path, blocks: Collection[str] | None = None, columns: Collection[str] | None = None
+) -> StarContent:
+    """Read a STAR file with the version that its writer noted; arguments and errors are those of `read_star`."""
+    with StarText(Path(path)) as text:
+        reader = _Reader(text, blocks, columns)
+        found = reader.read()
     if not reader.saw_block:
-        raise InputError(f"{path} is not a STAR file: it has no line that begins with data_")
-    return found
+        raise InputError(f"{text.path} is not a STAR file: it has no line that begins with data_")
+    return StarContent(found, reader.version)
 
 
-def _read_text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; check its name") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    if b"\0" in content[: 1 << 16]:
-        raise InputError(f"{path} is not a STAR file: it holds binary data")
-    try:
-        text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8")
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+def as_table(block: Block) -> Table:
+    """Return a block as a table: one without a loop is a table of one row."""
+    if isinstance(block, Table):
+        return block
+    return Table({label: text_column([v]) if isinstance(v, str) else np.array([v]) for label, v in block.items()})
 
 
 @dataclass
 class _Reader:
-    """Walks through the text of one file, line by line outside loops and chunk by chunk inside."""
+    """Walks through the text of one file, line by line outside loops and piece by piece inside."""
 
-    path: Path
-    text: str
+    text: StarText
     wanted: Collection[str] | None
-    position: int = 0
+    columns: Collection[str] | None
     saw_block: bool = False
+    version: int | None = None
 
     def read(self) -> dict[str, Block]:
         found: dict[str, Block] = {}
@@ -102,8 +126,10 @@ class _Reader:
                 found[_free_name(name, found)] = block
 
         is_open = False  # a block has begun that has no entry in `found` yet
-        while (line := self._next_line()) is not None:
+        while (line := self.text.next_line()) is not None:
             words = split_words(line)
+            if not words and self.version is None and (noted := _VERSION.match(line)):
+                self.version = int(noted.group(1))
             head = words[0].lower() if words else ""
             if head.startswith("data_") and len(words) == 1:
                 if is_open:
@@ -118,89 +144,76 @@ class _Reader:
                 pairs[words[0][1:]] = parse_value(words[0][1:], " ".join(words[1:]))
                 is_open = True
             elif words and self.saw_block:
-                raise InputError(f"{self.path} line {self._line_number()}: {line.strip()[:60]!r} belongs to no label")
+                raise InputError(f"{self._here()}: {line.strip()[:60]!r} belongs to no label")
         if is_open and self.saw_block:
             keep(pairs)
         return found
 
-    def _next_line(self) -> str | None:
-        if self.position >= len(self.text):
-            return None
-        end = self.text.find("\n", self.position)
-        end = len(self.text) if end < 0 else end
-        line = self.text[self.position : end]
-        self.position = end + 1
-        return line
-
-    def _line_number(self) -> int:
-        """Return the number of the line last returned."""
-        return self.text.count("\n", 0, self.position - 1) + 1
+    def _here(self) -> str:
+        return f"{self.text.path} line {self.text.line_number()}"
 
     def _read_labels(self) -> list[str]:
         labels: list[str] = []
         while True:
-            start = self.position
-            line = self._next_line()
+            line = self.text.next_line()
             words = split_words(line) if line is not None else ["end"]
             if words and words[0].startswith("_") and len(words) == 1:
                 labels.append(words[0][1:])
             elif words:
-                self.position = start
+                if line is not None:
+                    self.text.step_back()
                 return labels
 
     def _read_loop(self, skip: bool) -> Table:
         labels = self._read_labels()
         if len(set(labels)) < len(labels):
             twice = next(label for label in labels if labels.count(label) > 1)
-            raise InputError(f"{self.path}: a loop has the column _{twice} twice; remove one")
+            raise InputError(f"{self.text.path}: a loop has the column _{twice} twice; remove one")
         if not labels:
-            raise InputError(f"{self.path} line {self._line_number()}: a loop_ without labels")
-        start = self.position
+            raise InputError(f"{self._here()}: a loop_ without labels")
+        start = self.text.mark()
         as_text: set[str] = set()
         while True:
-            self.position = start
-            parts: list[list[Column]] = [[] for _ in labels]
+            self.text.go_back(start)
+            parts: dict[str, list[Column]] = {
+                label: [] for label in labels if self.columns is None or label in self.columns
+            }
             for rows in self._row_chunks(len(labels)):
                 if skip:
                     continue
-                for label, part, words in zip(labels, parts, zip(*rows, strict=True), strict=True):
-                    part.append(parse_column(label, words, label in as_text))
+                for label, words in zip(labels, zip(*rows, strict=True), strict=True):
+                    if label in parts:
+                        parts[label].append(parse_column(label, words, label in as_text))
             # A column that turns to text late in the file is text from its first row: read once more.
-            mixed = {
-                label for label, part in zip(labels, parts, strict=True) if {piece.dtype.kind for piece in part} > {"O"}
-            }
+            mixed = {label for label, part in parts.items() if {piece.dtype.kind for piece in part} > {"O"}}
             if not mixed:
-                return Table({label: _join(label, part) for label, part in zip(labels, parts, strict=True)})
+                # The pieces of a column go as soon as it is whole.
+                return Table({label: _join(label, parts.pop(label)) for label in list(parts)})
             as_text |= mixed
 
     def _row_chunks(self, columns: int) -> Iterator[list[list[str]]]:
         """Yield rows of words from the present position to the end of the loop."""
-        text = self.text
-        while self.position < len(text):
-            start = self.position
-            end = text.find("\n", min(start + _CHUNK, len(text)))
-            end = len(text) if end < 0 else end + 1
-            block = text.find("\ndata_", start, end)
-            end = end if block < 0 else block + 1
-            chunk = text[start:end]
+        while chunk := self.text.rest_of_piece():
+            block = chunk.find("\ndata_")
+            chunk = chunk if block < 0 else chunk[: block + 1]
             rows, used = _plain_rows(chunk), len(chunk)
             if rows is None:
                 rows, used = _careful_rows(chunk, columns)
             if set(map(len, rows)) - {columns}:
                 raise self._bad_row(chunk, columns)
-            self.position = start + used
+            self.text.skip(used)
             if rows:
                 yield rows
             if used < len(chunk):
                 return
 
     def _bad_row(self, chunk: str, columns: int) -> InputError:
-        before = self.text.count("\n", 0, self.position)
+        before = self.text.line_number()
         for number, line in enumerate(chunk.split("\n"), start=before + 1):
             count = len(split_words(line))
             if count not in (0, columns):
                 return InputError(
-                    f"{self.path} line {number}: {count} values where the loop has {columns} columns; "
+                    f"{self.text.path} line {number}: {count} values where the loop has {columns} columns; "
                     "values with spaces need quotes"
                 )
         raise AssertionError("no bad row")  # pragma: no cover
@@ -255,59 +268,68 @@ def write_star(
     blocks: Mapping[str, Table | Mapping[str, object]],
     comment: str = "",
     version: int | None = RELION_VERSION,
+    *,
+    exact: bool = False,
+    numbered: bool = True,
 ) -> None:
     """Write a STAR file in RELION's look, whole or not at all.
 
     Parameters
     ----------
     path : str or Path
-        The file; replaced if it exists.
+        The file; replaced if it exists. ``-`` is standard output.
     blocks : mapping of str to Table or mapping
-        By block name without ``data_``: tables become loops, mappings become one line a value. Floats are kept to
-        5e-10 of their value.
+        By block name without ``data_``: tables become loops, mappings become one line a value.
     comment : str
         Lines to put first, each behind ``#``.
     version : int or None
         Of the metadata, noted before each block: RELION takes a file without it for one from before optics groups.
+    exact : bool
+        Write floats with all digits they need. Otherwise they are kept to 5e-10 of their value.
+    numbered : bool
+        Write the number of each column behind its label, as RELION does.
 
     Raises
     ------
     InputError
         If the file cannot be written, or a text holds what STAR cannot (a line break).
     """
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with text_output(path) as file:
         file.writelines(f"# {line}\n" for line in comment.splitlines())
         for name, block in blocks.items():
             note = "" if version is None else f"\n# version {version}\n"
             file.write(f"{note}\ndata_{name}\n\n")
             try:
                 if isinstance(block, Table):
-                    _write_loop(file, block)
+                    _write_loop(file, block, exact, numbered)
                 else:
-                    _write_pairs(file, block)
+                    _write_pairs(file, block, exact)
             except ValueError as error:
                 raise InputError(f"cannot write {path}, block data_{name}: {error}") from error
             file.write("\n")
 
 
-def _write_pairs(file: TextIO, values: Mapping[str, object]) -> None:
+def _write_pairs(file: TextIO, values: Mapping[str, object], exact: bool) -> None:
     width = max((len(label) for label in values), default=0) + 1
-    file.writelines(f"_{label:<{width}} {format_value(value):>{_NUMBER_WIDTH}}\n" for label, value in values.items())
+    file.writelines(
+        f"_{label:<{width}} {format_value(value, exact):>{NUMBER_WIDTH}}\n" for label, value in values.items()
+    )
 
 
-def _write_loop(file: TextIO, table: Table) -> None:
+def _write_loop(file: TextIO, table: Table, exact: bool, numbered: bool) -> None:
     if not table.columns:
         raise ValueError("a table without columns")
     file.write("loop_\n")
-    file.writelines(f"_{label} #{number}\n" for number, label in enumerate(table, start=1))
+    file.writelines(
+        f"_{label} #{number}\n" if numbered else f" _{label}\n" for number, label in enumerate(table, start=1)
+    )
     widths = [_width(column) for column in table.columns.values()]
     for start in range(0, len(table), _ROWS_PER_WRITE):
-        pieces = [format_column(column[start : start + _ROWS_PER_WRITE]) for column in table.columns.values()]
-        aligned = [[word.rjust(width) for word in piece] for piece, width in zip(pieces, widths, strict=True)]
-        file.write("\n".join(map(" ".join, zip(*aligned, strict=True))) + "\n")
+        file.write(format_rows([column[start : start + _ROWS_PER_WRITE] for column in table.columns.values()], widths,
+                               exact))  # fmt: skip
 
 
 def _width(column: Column) -> int:
     if column.dtype.kind in "fiub":
-        return _NUMBER_WIDTH
-    return max((len(str(text)) for text in column.tolist()), default=0)
+        return NUMBER_WIDTH
+    return max(map(len, map(str, column.tolist())), default=0)

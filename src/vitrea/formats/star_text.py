@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from vitrea.formats.streams import display_name, is_stream, read_bytes
 from vitrea.records.errors import InputError
 
 # Bytes read, and characters split into words, at a time: bounds the memory that short-lived words take.
@@ -34,6 +36,7 @@ class StarText:
     Parameters
     ----------
     path : Path
+        ``-`` is standard input.
 
     Raises
     ------
@@ -42,7 +45,8 @@ class StarText:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = Path(display_name(path))
+        self._is_stream = is_stream(path)
         self._piece = ""
         self._position = self._line_start = self._lines_before = 0
         self._encoding = "utf-8"
@@ -51,7 +55,7 @@ class StarText:
     def __enter__(self) -> Self:
         """Open the file."""
         try:
-            self._file = self.path.open("rb")
+            self._file = io.BytesIO(read_bytes("-")) if self._is_stream else self.path.open("rb")
             head = self._file.read(1 << 16)
         except FileNotFoundError:
             raise InputError(f"{self.path} does not exist; check its name") from None

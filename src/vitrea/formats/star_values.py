@@ -16,6 +16,7 @@ Column = NDArray[Any]
 
 _INTEGER_LIMIT = 2**63
 _PADDED = re.compile(r"[+-]?0\d")
+NUMBER_WIDTH = 12  # of numbers in a loop, RELION's
 _FLOAT_TOLERANCE = 5e-10  # relative; a reader gets back at least nine digits
 
 
@@ -56,9 +57,10 @@ def parse_value(label: str, word: str) -> Value:
 
 
 def text_column(words: Sequence[str]) -> Column:
-    """Return words as an object array, shape [rows]."""
+    """Return words as an object array, shape [rows]; words that return are one object."""
     column = np.empty(len(words), dtype=object)
-    column[:] = words
+    once = {word: word for word in words}
+    column[:] = words if len(once) == len(words) else [once[word] for word in words]
     return column
 
 
@@ -107,58 +109,94 @@ def _unpadded_floats(words: Sequence[str]) -> NDArray[np.float64]:
     return values
 
 
-def format_column(column: Column) -> list[str]:
-    """Turn a column into STAR words, text quoted where it must be.
+def format_rows(columns: Sequence[Column], widths: Sequence[int], exact: bool = False) -> str:
+    """Turn columns into lines of STAR words, right-aligned; text is quoted where it must be.
 
-    Floats get six decimals where these are exact to 5e-10 of the value, else as many digits as that needs.
+    Floats get six decimals where these are exact (to 5e-10 of the value, or with `exact` altogether), else as many
+    digits as that needs.
 
     Parameters
     ----------
-    column : ndarray, shape [rows]
+    columns : sequence of ndarray, each of shape [rows]
+    widths : sequence of int
+        Characters of each column, at least.
+    exact : bool
+        Whether a float must read back as the same number.
 
     Returns
     -------
-    list of str, length [rows]
+    str
+        One line a row, each with its line break.
 
     Raises
     ------
     ValueError
         If a text holds a line break, or both kinds of quotes in a way STAR cannot hold.
     """
-    if column.dtype.kind == "f":
-        return _format_floats(np.asarray(column, dtype=np.float64))
+    forms, parts = [], []
+    for column, width in zip(columns, widths, strict=True):
+        form, values = _row_form(column, exact)
+        forms.append(f"%{width}{form}")
+        parts.append(values)
+    line = " ".join(forms) + "\n"
+    return "".join(map(line.__mod__, zip(*parts, strict=True)))
+
+
+def _row_form(column: Column, exact: bool) -> tuple[str, Sequence[object]]:
+    """Return how a column is printed, as in ``%12.6f``, and the values to print so."""
     if column.dtype.kind in "iub":
-        return [str(int(value)) for value in column.tolist()]
-    return [format_value(value) for value in column.tolist()]
+        return "d", column.tolist()
+    if column.dtype.kind != "f":
+        return "s", _quote_all(column.tolist())
+    values = np.asarray(column, dtype=np.float64)
+    short = _fit_six_decimals(values, exact)
+    if short.all():
+        return ".6f", values.tolist()
+    pairs = zip(values.tolist(), short.tolist(), strict=True)
+    return "s", [f"{value:.6f}" if fits else _long_form(value, exact) for value, fits in pairs]
 
 
-def format_value(value: object) -> str:
-    """Turn one value into a STAR word by the rules of `format_column`."""
+def format_value(value: object, exact: bool = False) -> str:
+    """Turn one value into a STAR word by the rules of `format_rows`."""
     if isinstance(value, str):
         return _quote(value)
     if isinstance(value, bool | np.bool_ | int | np.integer):
         return str(int(value))
     if isinstance(value, float | np.floating):
-        return _format_floats(np.array([value], dtype=np.float64))[0]
+        return format_rows([np.array([value], dtype=np.float64)], [0], exact).rstrip("\n")
     return _quote(str(value))
 
 
-def _format_floats(values: NDArray[np.float64]) -> list[str]:
+def _fit_six_decimals(values: NDArray[np.float64], exact: bool) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore", over="ignore"):
-        error = np.abs(np.round(values, 6) - values)
-        short = (error <= _FLOAT_TOLERANCE * np.abs(values)) & (np.abs(values) < 1e15)
-    if short.all():
-        return [f"{value:.6f}" for value in values.tolist()]
-    return [f"{value:.6f}" if fits else _scientific(value) for value, fits in zip(values.tolist(), short, strict=True)]
+        rounded = np.round(values, 6)
+        if exact:
+            return np.asarray((rounded == values) & (np.abs(values) < 1e9))
+        return np.asarray((np.abs(rounded - values) <= _FLOAT_TOLERANCE * np.abs(values)) & (np.abs(values) < 1e15))
 
 
-def _scientific(value: float) -> str:
+def _long_form(value: float, exact: bool) -> str:
     # Near the largest float, ten rounded digits would read as infinity.
-    return f"{value:.10g}" if abs(value) < 1e300 else repr(value)
+    return repr(value) if exact or abs(value) >= 1e300 else f"{value:.10g}"
 
 
 _PLAIN = re.compile(r"""[^\s"'#_;$\[\]]\S*""")
 _RESERVED = re.compile(r"(?:data_|loop_|save_|stop_|global_)", re.IGNORECASE)
+
+
+# In texts one below the other: the first of a line that is empty or needs quotes, or a blank anywhere.
+_NOT_PLAIN = re.compile(
+    r"""^(?:$|["'#_;$\[\]]|data_|loop_|save_|stop_|global_)|[^\S\n]""", re.IGNORECASE | re.MULTILINE
+)
+
+
+def _quote_all(texts: Sequence[object]) -> list[str]:
+    """Quote what needs it; a look at all texts in one go finds that most columns need nothing."""
+    words = list(map(str, texts))
+    together = "\n".join(words)
+    if words and together.count("\n") == len(words) - 1 and not _NOT_PLAIN.search(together):
+        return words
+    return [_quote(word) for word in words]
 
 
 def _quote(text: str) -> str:
