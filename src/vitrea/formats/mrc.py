@@ -1,11 +1,12 @@
 """MRC maps and image stacks.
 
-Read are modes 0, 1, 2, 6 and 12, both byte orders, extended headers, gzip and bzip2; written are modes 2 (32-bit
+Read are modes 0, 1, 2, 6, 12 and 101 (4-bit), both byte orders, extended headers, gzip and bzip2; written are modes 2 (32-bit
 float) and 12 (16-bit float), little-endian, as MRC2014 has it (doi:10.1016/j.jsb.2015.04.002).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from vitrea.formats.atomic import atomic_path
 from vitrea.formats.mrc_header import (
     HEADER_BYTES,
     MODE_DTYPES,
+    PACKED_MODE,
     MrcHeader,
     Statistics,
     build_header,
@@ -30,7 +32,16 @@ from vitrea.formats.mrc_header import (
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
 
-__all__ = ["MrcHeader", "StackWriter", "open_stack", "read_header", "read_map", "write_map", "write_stack"]
+__all__ = [
+    "MrcHeader",
+    "StackWriter",
+    "open_sections",
+    "open_stack",
+    "read_header",
+    "read_map",
+    "write_map",
+    "write_stack",
+]
 
 _ANISOTROPY = 0.01  # voxel edges that differ by less count as rounding
 _PIECE_BYTES = 1 << 26  # what is converted and written at a time
@@ -85,7 +96,8 @@ def open_stack(path: str | Path) -> NDArray[Any]:
     Returns
     -------
     ndarray, shape [n, y, x]
-        Memory-mapped and read-only, in the type and byte order of the file. Compressed files are read into memory.
+        Memory-mapped and read-only, in the type and byte order of the file. Compressed files, and 4-bit ones, are read
+        into memory.
 
     Raises
     ------
@@ -96,16 +108,41 @@ def open_stack(path: str | Path) -> NDArray[Any]:
     return _data(path, read_header(path))
 
 
+def open_sections(path: str | Path) -> Callable[[int], NDArray[Any]]:
+    """Open a stack to read one section, shape [y, x], at a time: 4-bit movies, too, are not read as a whole.
+
+    Errors are those of `open_stack`.
+    """
+    path = Path(path)
+    header = read_header(path)
+    stored = _stored(path, header)
+    return lambda section: _unpacked(stored[section], header)
+
+
 def _data(path: Path, header: MrcHeader) -> NDArray[Any]:
-    """Return the values as stored, shape [sections, rows, columns]."""
+    """Return the values, shape [sections, rows, columns]."""
+    return _unpacked(_stored(path, header), header)
+
+
+def _stored(path: Path, header: MrcHeader) -> NDArray[Any]:
+    """Return the values as stored, shape [sections, rows, columns]; half the columns where they are packed."""
+    shape = (*header.shape[:2], header.row_bytes // header.dtype.itemsize)
     with reading(path):
         if compression(path) is None:
-            return np.memmap(path, dtype=header.dtype, mode="r", offset=header.data_offset, shape=header.shape)
+            return np.memmap(path, dtype=header.dtype, mode="r", offset=header.data_offset, shape=shape)
         with open_bytes(path) as file:
             content = file.read(header.data_offset + header.data_bytes)
             file.read(1)  # the checksum is looked at where the data end
     check_length(path, header, len(content))
-    return np.frombuffer(content, dtype=header.dtype, offset=header.data_offset).reshape(header.shape)
+    return np.frombuffer(content, dtype=header.dtype, offset=header.data_offset).reshape(shape)
+
+
+def _unpacked(stored: NDArray[Any], header: MrcHeader) -> NDArray[Any]:
+    """Take bytes of two 4-bit values apart; return other values as they are."""
+    if header.mode != PACKED_MODE:
+        return stored
+    values = np.stack([stored & 15, stored >> 4], axis=-1).reshape(*stored.shape[:-1], -1)
+    return values[..., : header.shape[2]]
 
 
 def write_map(path: str | Path, density: Map) -> None:

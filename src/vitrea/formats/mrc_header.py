@@ -23,10 +23,12 @@ import vitrea
 from vitrea.records.errors import InputError
 
 HEADER_BYTES = 1024
-MODE_DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
-_MODE_NAMES = {3: "complex 16-bit integers", 4: "complex 32-bit numbers", 101: "4-bit integers"}
+PACKED_MODE = 101  # IMOD's: two 4-bit values a byte, the low half first, rows of whole bytes
+MODE_DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2", PACKED_MODE: "u1"}
+_MODE_NAMES = {3: "complex 16-bit integers", 4: "complex 32-bit numbers"}
 _MODE_HELP = "; convert it to mode 2 (32-bit float) first"
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2"}
+_IMOD_STAMP, _SIGNED_BYTES = 1146047817, 1  # what IMOD and SerialEM leave in a header; bit of the word after it
 _LITTLE, _BIG = bytes((0x44, 0x44)), bytes((0x11, 0x11))
 
 
@@ -39,7 +41,7 @@ class MrcHeader:
     shape : tuple of int
         Sections, rows, columns as stored: (n, y, x) or, for a map with the usual axis order, (z, y, x).
     mode : int
-        0 int8, 1 int16, 2 float32, 6 uint16, 12 float16.
+        0 int8, 1 int16, 2 float32, 6 uint16, 12 float16, 101 packed 4-bit.
     pixel_size : float
         Å along the columns; 0 where the header gives none. 1.0 often means that nobody set it, too.
     voxel_sizes : tuple of float
@@ -55,6 +57,8 @@ class MrcHeader:
         MAPC, MAPR, MAPS: which of x (1), y (2), z (3) runs along columns, rows and sections.
     origin : tuple of float
         Position x, y, z of the first voxel in Å: ORIGIN, or where that is zero the start indices times the voxel.
+    unsigned_bytes : bool
+        Whether bytes of mode 0 are unsigned: so IMOD wrote them before MRC2014, and says so.
     """
 
     shape: tuple[int, int, int]
@@ -66,16 +70,25 @@ class MrcHeader:
     data_offset: int
     axes: tuple[int, int, int]
     origin: tuple[float, float, float]
+    unsigned_bytes: bool = False
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the values as stored."""
+        """Type of the values as stored; those of packed ones (mode 101) once unpacked."""
+        if self.mode == 0 and self.unsigned_bytes:
+            return np.dtype("u1")
         return np.dtype(self.byte_order + MODE_DTYPES[self.mode])
 
     @property
     def data_bytes(self) -> int:
         """Length of the data."""
-        return math.prod(self.shape) * self.dtype.itemsize
+        return self.shape[0] * self.shape[1] * self.row_bytes
+
+    @property
+    def row_bytes(self) -> int:
+        """Length of one row."""
+        columns = self.shape[2]
+        return (columns + 1) // 2 if self.mode == PACKED_MODE else columns * self.dtype.itemsize
 
 
 @contextmanager
@@ -178,6 +191,7 @@ def parse_header(raw: bytes, path: Path) -> MrcHeader:
         data_offset=HEADER_BYTES + int(fields["nsymbt"]),
         axes=axes if sorted(axes) == [1, 2, 3] else (1, 2, 3),
         origin=_origin(fields, cast(tuple[float, float, float], voxel)),
+        unsigned_bytes=_has_unsigned_bytes(raw, order),
     )
 
 
@@ -188,6 +202,11 @@ def _mode_error(path: Path, mode: int) -> str:
 
 def _has_map_id(raw: bytes) -> bool:
     return raw[208:211] == b"MAP"
+
+
+def _has_unsigned_bytes(raw: bytes, order: str) -> bool:
+    stamp, flags = np.frombuffer(raw, dtype=f"{order}i4", count=2, offset=152).tolist()
+    return bool(stamp == _IMOD_STAMP and not flags & _SIGNED_BYTES)
 
 
 def _byte_order(raw: bytes) -> Literal["<", ">"] | None:
