@@ -39,6 +39,7 @@ JOBS: tuple[JobEntry, ...] = (
     JobEntry("select", "Choose, join and divide particles by class, column, grey values or distance."),
     JobEntry("sort", "Sort particles by how little they look like their references: junk comes last."),
     JobEntry("simulate particles", "Simulate particles of a map or an atomic model, with the truth beside them."),
+    JobEntry("simulate micrographs", "Simulate micrographs of particles in ice, with the truth beside them."),
     JobEntry("project", "Project a map along given orientations, with or without CTF."),
     JobEntry("reconstruct", "Reconstruct a map from particles whose poses are given."),
     JobEntry("symmetry-expand", "Repeat every particle in all orientations that a point group makes equivalent."),

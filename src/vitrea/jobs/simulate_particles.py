@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import BeforeValidator
 
-from vitrea.jobs.base import Context, Job, JobParameters, parameter
+from vitrea.jobs.base import Context, Job, parameter
 from vitrea.jobs.particle_inputs import chunks, read_posed_particles
-from vitrea.jobs.simulate_molecules import read_molecules
+from vitrea.jobs.simulate_molecules import MoleculeParameters, check_molecules, read_molecules, split_words
 from vitrea.records.errors import InputError
 from vitrea.simulate.population import JunkKind
 
@@ -33,24 +33,7 @@ _ACQUISITION = (
 _LENS, _SAMPLE, _MIXTURE = "Microscope", "Sample", "Mixture"
 
 
-def one_or_more(value: Any) -> Any:
-    """Take a single path for a list of one, and None for none."""
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str | Path) else value
-
-
-def split_words(value: Any) -> Any:
-    """Take words apart at commas: "a,b" and ["a", "b"] are the same."""
-    words = (value,) if isinstance(value, str) else value
-    return tuple(part for word in words for part in str(word).split(",") if part)
-
-
-Paths = Annotated[tuple[Path, ...], BeforeValidator(one_or_more)]
-Words = Annotated[tuple[str, ...], BeforeValidator(split_words)]
-
-
-class SimulateParameters(JobParameters):
+class SimulateParameters(MoleculeParameters):
     """Simulate particle images of a map or of an atomic model.
 
     Writes into a folder: particles.mrcs and particles.star (what a refinement gets: no angles), truth.star (the same
@@ -61,28 +44,16 @@ class SimulateParameters(JobParameters):
     rlnClassNumber, and there is a truth_class001.mrc for each. Junk has class 0 and its kind in vitreaSimulatedKind.
     """
 
-    map: Paths = parameter((), "Map to simulate from; repeat it for a mixture.", options=["--i"])
-    model: Paths = parameter((), "Atomic model (PDB or mmCIF) to simulate from, instead of a map or beside it.")
-    assembly: str = parameter("", "Biological assembly of the models to build, e.g. 1; empty: atoms as deposited.")
-    omit_chains: Words = parameter((), "Chains to leave out of the models; 2:D is chain D of the second model.")
     output: Path = parameter(Path("Simulate"), "Folder to write to.", options=["--o"])
     angles: Path | None = parameter(
         None, "STAR file whose angles, shifts and defocus are used, instead of random ones.", options=["--ang"]
     )
     number: int = parameter(0, "Particles to make; 0: 1000, or all of --ang.", ge=0)
     seed: int = parameter(1, "Seed of all random numbers.", options=["--random_seed"], ge=0)
-    box_size: int = parameter(0, "Box of the images; 0: that of the map.", unit="pixels", tab=_SAMPLE, ge=0)
-    pixel_size: float = parameter(
-        0.0, "Pixel size of the images; 0: that of the map.", unit="Å", options=["--angpix"], tab=_SAMPLE, ge=0
-    )
     particle_diameter: float = parameter(
         0.0, "Diameter within which signal and outside which background is measured; 0: 75% of the box.", unit="Å",
         tab=_SAMPLE, ge=0,
     )  # fmt: skip
-    symmetry: str = parameter("C1", "Impose this point group on the map first.", options=["--sym"], tab=_SAMPLE)
-    b_factor: float = parameter(
-        0.0, "Decay exp(-B k²/4) applied to the map, or added to the atoms' B-factors.", unit="Å²", tab=_SAMPLE
-    )
     preferred: float = parameter(
         0.0, "Preferred orientation: concentration (kappa) of views about the z axis; 0: uniform.", tab=_SAMPLE, ge=0
     )
@@ -94,9 +65,6 @@ class SimulateParameters(JobParameters):
     )
     noise: Literal["white", "coloured", "none"] = parameter(
         "white", "Noise: white, coloured (stronger at low resolution), or none.", tab="Noise"
-    )
-    shares: tuple[float, ...] = parameter(
-        (), "Shares of the molecules, maps before models, e.g. 0.5,0.3,0.2; by default equal.", tab=_MIXTURE
     )
     junk_fraction: float = parameter(0.0, "Part of the images that is junk.", tab=_MIXTURE, ge=0, le=1)
     junk_kinds: Annotated[tuple[JunkKind, ...], BeforeValidator(split_words)] = parameter(
@@ -140,6 +108,7 @@ def run(parameters: SimulateParameters, context: Context) -> None:
     from vitrea.simulate.particles import ParticleSimulator
     from vitrea.simulate.projections import Projector
 
+    shares = check_molecules(parameters)
     _check_options(parameters)
     molecules = read_molecules(parameters, context)
     size, pixel_size = molecules[0].voxels.shape[0], molecules[0].voxel_size
@@ -148,7 +117,6 @@ def run(parameters: SimulateParameters, context: Context) -> None:
         raise InputError(
             f"--particle_diameter {parameters.particle_diameter:g} Å does not fit in a box of {size * pixel_size:g} Å"
         )
-    shares = parameters.shares or (1.0,) * len(molecules)
     truth = _truth(parameters, shares, size, pixel_size)
     noise = _noise(parameters, size, pixel_size)
     _make_folder(parameters.output)
@@ -159,15 +127,8 @@ def run(parameters: SimulateParameters, context: Context) -> None:
 
 
 def _check_options(parameters: SimulateParameters) -> None:
-    molecules = len(parameters.map) + len(parameters.model)
-    if not molecules:
-        raise InputError("give a map with --map or an atomic model with --model")
     if parameters.model and not (parameters.box_size and parameters.pixel_size):
         raise InputError("--model needs --box_size (pixels) and --angpix (Å)")
-    if not parameters.model and (parameters.assembly or parameters.omit_chains):
-        raise InputError(f"--{'assembly' if parameters.assembly else 'omit_chains'} needs --model")
-    if parameters.shares and (len(parameters.shares) != molecules or min(parameters.shares) <= 0):
-        raise InputError(f"--shares needs one positive number for each of the {molecules} maps and models")
     if parameters.junk_fraction and parameters.noise == "none":
         raise InputError("--junk_fraction needs noise: junk is as strong as the noise makes it")
     if parameters.junk_fraction and len(set(parameters.junk_kinds)) != max(len(parameters.junk_kinds), 1):

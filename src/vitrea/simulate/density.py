@@ -77,6 +77,11 @@ def bounding_box_centre(model: AtomicModel) -> NDArray[np.float64]:
     return np.asarray((model.positions.min(axis=0) + model.positions.max(axis=0)) / 2)
 
 
+def sphere_diameter(model: AtomicModel) -> float:
+    """Return the diameter in Å of the sphere about the middle of the bounding box that holds all atoms."""
+    return 2 * float(np.linalg.norm(model.positions - bounding_box_centre(model), axis=1).max())
+
+
 def _gemmi_model(model: AtomicModel, positions: NDArray[np.float64]) -> gemmi.Model:
     residue = gemmi.Residue()
     for element, position, b, occupancy in zip(
