@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 Column = NDArray[Any]
+
+
+def distinct(column: Column) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the different texts of a column, sorted, and for each row the place of its text among them.
+
+    Numbers are taken as they are printed. What it holds at once is one text of a kind, where ``numpy.unique`` makes an
+    array of fixed width of all.
+    """
+    texts = [value if isinstance(value, str) else str(value) for value in column.tolist()]
+    names = sorted(set(texts))
+    place = {name: number for number, name in enumerate(names)}
+    return names, np.fromiter(map(place.__getitem__, texts), np.int64, len(texts))
 
 
 @dataclass(frozen=True)
@@ -68,3 +80,10 @@ class Table:
     def without(self, *names: str) -> Table:
         """Return a copy lacking the given columns."""
         return Table({name: column for name, column in self.columns.items() if name not in names})
+
+
+def concatenate_columns(parts: Sequence[Column]) -> Column:
+    """Join pieces of one column; where one of them holds text, all become text."""
+    if len({part.dtype == object for part in parts}) > 1:
+        parts = [np.array([str(value) for value in part.tolist()], dtype=object) for part in parts]
+    return np.concatenate(parts)

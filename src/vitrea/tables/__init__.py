@@ -1,0 +1,1 @@
+"""Tables of particles, micrographs and classes: choosing, changing, joining, comparing, converting."""
