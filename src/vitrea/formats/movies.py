@@ -156,6 +156,8 @@ def _inspect(path: Path, eer: EerRendering) -> tuple[MovieHeader, list[TiffPage]
         mrc = read_header(path)
         return MovieHeader(mrc.shape, mrc.dtype.newbyteorder("="), mrc.pixel_size, "MRC", mrc.shape[0]), []
     pages = read_tiff_pages(path)
+    if path.suffix.lower() == ".gain":
+        pages = pages[:1]  # what follows the gain reference of a Falcon camera is something else
     events = [page for page in pages if page.compression in EER_COMPRESSIONS]
     kind: Literal["TIFF", "EER"] = "EER" if events else "TIFF"
     pages = events or pages

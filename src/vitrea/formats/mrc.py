@@ -1,7 +1,7 @@
 """MRC maps and image stacks.
 
-Read are modes 0, 1, 2, 6, 12 and 101 (4-bit), both byte orders, extended headers, gzip and bzip2; written are modes 2 (32-bit
-float) and 12 (16-bit float), little-endian, as MRC2014 has it (doi:10.1016/j.jsb.2015.04.002).
+Read are modes 0, 1, 2, 6, 12 and 101 (4-bit), both byte orders, extended headers, gzip and bzip2; written are modes 2
+(32-bit float) and 12 (16-bit float), little-endian, as MRC2014 has it (doi:10.1016/j.jsb.2015.04.002).
 """
 
 from __future__ import annotations

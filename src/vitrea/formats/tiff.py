@@ -97,14 +97,14 @@ class _Layout:
 
 def _layout(head: bytes, path: Path) -> tuple[_Layout, int]:
     """Return the layout and where the first directory lies."""
-    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    order = {b"II": "<", b"MM": ">"}.get(head[:2], "")
     version = struct.unpack_from(f"{order}H", head, 2)[0] if order and len(head) >= 16 else 0
     if version not in (42, 43):
         raise InputError(f"{path} is not a TIFF file, or its header is corrupt")
     word = "u4" if version == 42 else "u8"
     fields = [("tag", f"{order}u2"), ("type", f"{order}u2"), ("count", order + word), ("value", f"V{word[1]}")]
     count, pointer = (f"{order}H", f"{order}I") if version == 42 else (f"{order}Q", f"{order}Q")
-    layout = _Layout(str(order), count, np.dtype(fields), pointer)
+    layout = _Layout(order, count, np.dtype(fields), pointer)
     return layout, struct.unpack_from(pointer, head, 4 if version == 42 else 8)[0]
 
 
