@@ -33,9 +33,7 @@ def extract(folder: Path, settings: ImageSettings) -> NDArray[np.float32]:
     places = place_windows(coordinates, 64, micrograph.shape)
     assert places.over_edge.tolist() == [False] * 5 + [True] * 2
     assert not places.outside.any()
-    images, usable = ImageProcessor(64, settings)(
-        cut_windows(micrograph, places.corners, 64), np.random.default_rng(1)
-    )
+    images, usable = ImageProcessor(64, settings)(cut_windows(micrograph, places.corners, 64), np.random.default_rng(1))
     assert usable.all()
     return images
 

@@ -73,7 +73,8 @@ class Background:
     @cached_property
     def weights(self) -> Array:
         """1 for background, 0 for the particle's circle; shape [size * size]."""
-        return ((self.plane[1:] ** 2).sum(axis=0) > self.radius**2).astype(np.float64)
+        squares: Array = (self.plane[1:] ** 2).sum(axis=0)
+        return (squares > self.radius**2).astype(np.float64)
 
     @cached_property
     def count(self) -> int:
@@ -84,8 +85,8 @@ class Background:
     def fit(self) -> Array:
         """Images times this are the coefficients of 1, x, y of their best planes; shape [size * size, 3]."""
         weighted = self.plane * self.weights
-        solution: Array = np.linalg.solve(weighted @ self.plane.T, weighted).T
-        return np.ascontiguousarray(solution)
+        solution = np.linalg.solve(weighted @ self.plane.T, weighted).T
+        return np.ascontiguousarray(solution, dtype=np.float64)
 
     @cached_property
     def mean_fit(self) -> Array:

@@ -26,15 +26,12 @@ class ImageSettings:
         How to normalise; its lengths are in pixels of the images as they then are.
     invert : bool
         Whether to invert the contrast.
-    factor : float
-        Multiplies all pixels in the end.
     """
 
     scale: int = 0
     window: int = 0
     normalisation: Normalisation | None = None
     invert: bool = False
-    factor: float = 1.0
 
     def final_size(self, size: int) -> int:
         """Return the side in pixels of images that come in with side `size`."""
@@ -90,12 +87,12 @@ class ImageProcessor:
             images = rescale_images(images, settings.scale)
         if settings.window and settings.window != images.shape[-1]:
             images = window_images(images, settings.window)
-        sign = -settings.factor if settings.invert else settings.factor
+        sign = -1.0 if settings.invert else 1.0
         if settings.normalisation is not None and self._background is not None:
             images = np.ascontiguousarray(images)
             return images, normalise(images, self._background, settings.normalisation, rng, sign)
-        if sign != 1.0:
-            images *= np.float32(sign)
+        if settings.invert:
+            images = -images
         return images, np.isfinite(images.sum(axis=(1, 2), dtype=np.float64))
 
 
@@ -112,17 +109,17 @@ def rescale_images(images: NDArray[np.float32], size: int) -> NDArray[np.float32
     -------
     ndarray of float32, shape [n, size, size]
         Pixel ``size // 2`` lies where pixel ``old // 2`` lay. Between even boxes what is kept of the smaller box's
-        Nyquist components is what RELION keeps (one of two conjugate samples, where `vitrea.fourier.transforms.resample`
-        adds them), so that images agree with those it extracts.
+        Nyquist components is what RELION keeps (one of two conjugate samples; `vitrea.fourier.transforms.resample` adds
+        them), so that images agree with those it extracts.
     """
     old = images.shape[-1]
     stack = torch.from_numpy(images)
     if size >= old or size % 2 or old % 2:
-        return resample(stack, size).numpy()
+        return _as_array(resample(stack, size))
     transforms = torch.fft.rfft2(stack, norm="forward")
     rows = torch.cat([torch.arange(size // 2 + 1), torch.arange(old - size // 2 + 1, old)])
     kept = transforms[:, rows, : size // 2 + 1]
-    return torch.fft.irfft2(kept, s=(size, size), norm="forward").numpy()
+    return _as_array(torch.fft.irfft2(kept, s=(size, size), norm="forward"))
 
 
 def window_images(images: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -141,7 +138,13 @@ def window_images(images: NDArray[np.float32], size: int) -> NDArray[np.float32]
         whose background is not zero.
     """
     if size <= images.shape[-1]:
-        return resize_box(torch.from_numpy(images), size).numpy()
+        return _as_array(resize_box(torch.from_numpy(images), size))
     sides = (images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1])
     level = np.concatenate(sides, axis=1).mean(axis=1, dtype=np.float64).astype(np.float32)[:, None, None]
-    return resize_box(torch.from_numpy(images - level), size).numpy() + level
+    padded = _as_array(resize_box(torch.from_numpy(images - level), size))
+    padded += level
+    return padded
+
+
+def _as_array(images: torch.Tensor) -> NDArray[np.float32]:
+    return np.asarray(images.numpy(), dtype=np.float32)

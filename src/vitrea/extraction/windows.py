@@ -45,8 +45,8 @@ def place_windows(coordinates: NDArray[np.float64], size: int, shape: tuple[int,
     """
     corners = window_centres(coordinates) - size // 2
     extent = np.array(shape[::-1])
-    outside = ((corners + size <= 0) | (corners >= extent)).any(axis=1)
-    inside = ((corners >= 0) & (corners + size <= extent)).all(axis=1)
+    outside = np.asarray(((corners + size <= 0) | (corners >= extent)).any(axis=1))
+    inside = np.asarray(((corners >= 0) & (corners + size <= extent)).all(axis=1))
     return WindowPlaces(corners, outside, ~inside & ~outside)
 
 

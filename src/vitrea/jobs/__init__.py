@@ -32,6 +32,7 @@ class JobEntry:
 # In the order in which they are used. A test holds each summary against the job's own.
 JOBS: tuple[JobEntry, ...] = (
     JobEntry("doctor", "Check this machine: versions, devices, speed, memory, a self-test."),
+    JobEntry("extract", "Cut particles out of micrographs or movie frames, normalised, rescaled, re-centred."),
     JobEntry("class2d", "Sort particles into 2D classes and average them, without a reference."),
     JobEntry("initial-model", "Make a first 3D model from nothing but particles."),
     JobEntry("class3d", "Sort particles into several 3D maps, from one low-pass filtered reference or several."),
