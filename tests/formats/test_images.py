@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from vitrea.formats import images as module
@@ -168,3 +169,17 @@ def test_real_particles(shared_data: Path) -> None:
     assert find_bad_images(images) == []
     # Normalised as RELION does: unit deviation outside the particle, so a little more over the whole image.
     assert 0.9 < images.load(np.arange(0, 2374, 100)).std() < 1.5
+
+
+@pytest.mark.skipif(not hasattr(psutil.Process, "memory_maps"), reason="the system does not tell")
+def test_what_was_read_does_not_stay_in_memory(make_set: MakeSet, tmp_path: Path) -> None:
+    """Reading all of a stack does not make it part of the process; its images can be read again."""
+    stack = np.random.default_rng(1).normal(size=(16384, 8, 8)).astype(np.float32)  # 4 MiB
+    particles = read_particles(make_set())
+    write_stack(tmp_path / "a.mrcs", stack, 1.5)
+    names = np.array([f"{i + 1}@a.mrcs" for i in range(len(stack))], object)
+    images = ParticleImages(particles.rows([0] * len(stack)).with_columns({"rlnImageName": names}))
+    for _ in range(2):
+        np.testing.assert_array_equal(images.load(np.arange(len(stack))), stack)
+        held = [item.rss for item in psutil.Process().memory_maps() if item.path == str(tmp_path / "a.mrcs")]
+        assert held and sum(held) < stack.nbytes / 16

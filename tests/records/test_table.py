@@ -5,7 +5,7 @@ import pytest
 
 from vitrea.records.optics import Optics
 from vitrea.records.particles import Particles
-from vitrea.records.table import Table
+from vitrea.records.table import Table, distinct
 
 
 def test_columns_must_be_equally_long() -> None:
@@ -44,3 +44,16 @@ def test_wavelength() -> None:
     # 0.019687 Å at 300 kV and 0.025079 Å at 200 kV: tables of the relativistic de Broglie wavelength.
     assert Optics(1.0, 8, 300.0, 2.7, 0.1).wavelength == pytest.approx(0.0196875, abs=1e-6)
     assert Optics(1.0, 8, 200.0, 2.7, 0.1).wavelength == pytest.approx(0.0250793, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [object, "T", "U3"])
+def test_distinct_texts(kind: object) -> None:
+    names, place = distinct(np.array(["b", "a", "c", "b", "a"], dtype=kind))
+    assert names == ["a", "b", "c"]
+    assert place.tolist() == [1, 0, 2, 1, 0]
+
+
+def test_distinct_numbers_are_taken_as_printed() -> None:
+    names, place = distinct(np.array([10, 9, 10]))
+    assert names == ["10", "9"]
+    assert place.tolist() == [0, 1, 0]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -116,7 +117,8 @@ class ParticleImages:
         Returns
         -------
         ndarray of float32, shape [m, box, box]
-            In the order asked for. Each stack is read once and from front to back.
+            In the order asked for. Each stack is read once and from front to back; what was read does not stay in this
+            process's memory.
 
         Raises
         ------
@@ -134,6 +136,7 @@ class ParticleImages:
             if wanted[-1] >= len(stack):
                 raise self._beyond(number, int(rows[places[-1]]), len(stack))
             images[places] = stack[wanted]
+            _forget_pages(stack)
         return images
 
     def _stack(self, number: int) -> NDArray[Any]:
@@ -225,38 +228,53 @@ def find_bad_images(images: ParticleImages, chunk: int = 1000) -> list[BadImage]
     chunk : int
         Images read at a time.
     """
-    bad: list[BadImage] = []
-    for start in range(0, len(images), chunk):
-        rows = np.arange(start, min(start + chunk, len(images)))
-        pixels = images.load(rows).reshape(len(rows), -1)
-        low, high = pixels.min(axis=1), pixels.max(axis=1)  # NaN passes through both
-        finite = np.isfinite(low) & np.isfinite(high)
-        for i in np.flatnonzero(~finite | (low == high)):
-            reason = "all pixels are equal" if finite[i] else "NaN or infinite pixels"
-            bad.append(BadImage(int(rows[i]), str(images.names[rows[i]]), reason))
-    return bad
+    return _find(images, chunk, _unusable)
 
 
 def find_blank_edges(images: ParticleImages, chunk: int = 1000) -> list[BadImage]:
     """List images whose window hung over the edge of the micrograph: filled with one value, or with repeated rows.
 
-    Parameters
-    ----------
-    images : ParticleImages
-        All of them are read, once.
-    chunk : int
-        Images read at a time.
+    Arguments are those of `find_bad_images`.
     """
+    return _find(images, chunk, _blank_edges)
+
+
+def _find(
+    images: ParticleImages, chunk: int, faults: Callable[[NDArray[np.float32]], Iterator[tuple[int, str]]]
+) -> list[BadImage]:
+    """List images with faults, given a function that tells places and faults in some images."""
     found: list[BadImage] = []
     for start in range(0, len(images), chunk):
-        rows = np.arange(start, min(start + chunk, len(images)))
-        pixels = images.load(rows)
-        sides = (pixels[:, :2], pixels[:, :-3:-1], pixels[:, :, :2].swapaxes(1, 2), pixels[:, :, :-3:-1].swapaxes(1, 2))
-        blank = np.zeros(len(rows), dtype=bool)
-        for pair in sides:
-            blank |= (pair[:, 0] == pair[:, 1]).all(axis=1)
-        found += [BadImage(int(rows[i]), str(images.names[rows[i]]), "a blank edge") for i in np.flatnonzero(blank)]
+        pixels = images.load(np.arange(start, min(start + chunk, len(images))))
+        found += [BadImage(start + i, str(images.names[start + i]), reason) for i, reason in faults(pixels)]
     return found
+
+
+def _unusable(pixels: NDArray[np.float32]) -> Iterator[tuple[int, str]]:
+    low, high = pixels.min(axis=(1, 2)), pixels.max(axis=(1, 2))  # NaN passes through both
+    finite = np.isfinite(low) & np.isfinite(high)
+    for i in np.flatnonzero(~finite | (low == high)).tolist():
+        yield i, "all pixels are equal" if finite[i] else "NaN or infinite pixels"
+
+
+def _blank_edges(pixels: NDArray[np.float32]) -> Iterator[tuple[int, str]]:
+    sides = (pixels[:, :2], pixels[:, :-3:-1], pixels[:, :, :2].swapaxes(1, 2), pixels[:, :, :-3:-1].swapaxes(1, 2))
+    blank = np.zeros(len(pixels), dtype=bool)
+    for pair in sides:
+        blank |= (pair[:, 0] == pair[:, 1]).all(axis=1)
+    for i in np.flatnonzero(blank).tolist():
+        yield i, "a blank edge"
+
+
+def _forget_pages(stack: NDArray[Any]) -> None:
+    """Take what has been read of a memory-mapped stack out of the process's memory; the system's file cache keeps it.
+
+    Without this, a run over a stack ends with all of it counted as its own. Does nothing to other arrays, nor where the
+    system has no such call.
+    """
+    pages = stack.base
+    if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
 
 
 def _where(particles: Particles) -> str:

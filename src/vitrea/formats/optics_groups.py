@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vitrea.records.errors import InputError
 from vitrea.records.optics import Optics
-from vitrea.records.table import Table
+from vitrea.records.table import Table, distinct
 
 PIXEL_SIZE = "rlnImagePixelSize"
 IMAGE_SIZE = "rlnImageSize"
@@ -232,7 +232,7 @@ def group_flat_rows(
     keys = {label: table[label] for label in _ROW_LABELS if label in table} | {pixel_labels[0]: pixels}
     codes = np.zeros(len(table), dtype=np.int64)
     for column in keys.values():
-        _, code = np.unique(column.astype(str) if column.dtype == object else column, return_inverse=True)
+        code = distinct(column)[1] if column.dtype == object else np.unique(column, return_inverse=True)[1]
         _, codes = np.unique(codes * (int(code.max(initial=0)) + 1) + code, return_inverse=True)
     _, first, codes = np.unique(codes, return_index=True, return_inverse=True)
     order = np.argsort(first)  # groups in the order of their first rows

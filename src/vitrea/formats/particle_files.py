@@ -75,7 +75,10 @@ def read_particles(
     path = Path(path)
     blocks = read_star(path)
     table = _particle_block(blocks, path, require_images)
-    _check_columns(table, path, require_ctf)
+    for label in DEFOCUS_LABELS if require_ctf else ():
+        if label not in table:
+            raise InputError(f"{path} lacks the column {label}, which CTF correction needs")
+    check_numbers(table, path)
     if "optics" in blocks:
         optics_table = block_as_table(blocks["optics"])
     else:
@@ -150,7 +153,10 @@ def relink_images(particles: Particles, folder: str | Path) -> Particles:
                 os.path.normpath(find_file(file, particles.image_root).absolute())
             )  # links are kept as they are
             new_names[file] = str(place.relative_to(here)) if place.is_relative_to(here) else str(place)
-        names.append(join_image_name(new_names[file], index) if "@" in name else new_names[file])
+        if new_names[file] == file:
+            names.append(name)  # the same text, not one more of it
+        else:
+            names.append(join_image_name(new_names[file], index) if "@" in name else new_names[file])
     return replace(particles.with_columns({IMAGE_NAME: text_column(names)}), image_root=Path(folder))
 
 
@@ -181,10 +187,14 @@ def _particle_block(blocks: dict[str, Block], path: Path, require_images: bool) 
     return table
 
 
-def _check_columns(table: Table, path: Path, require_ctf: bool) -> None:
-    for label in DEFOCUS_LABELS if require_ctf else ():
-        if label not in table:
-            raise InputError(f"{path} lacks the column {label}, which CTF correction needs")
+def check_numbers(table: Table, path: Path) -> None:
+    """Check that columns which runs compute with hold finite numbers.
+
+    Raises
+    ------
+    InputError
+        Naming the first particle without one.
+    """
     for label in _MUST_BE_FINITE:
         if label not in table:
             continue

@@ -12,10 +12,9 @@ import torch
 from vitrea.formats.atomic import atomic_path
 from vitrea.formats.image_names import join_image_name
 from vitrea.formats.mrc import write_map, write_stack
-from vitrea.formats.particle_files import read_particles
 from vitrea.formats.star import write_star
 from vitrea.jobs.model_files import SamplingTable, model_blocks, read_model
-from vitrea.jobs.run_files import PARAMETERS_BLOCK, RunFiles, particle_state, read_optimiser, read_sampling
+from vitrea.jobs.run_files import PARAMETERS_BLOCK, RunFiles, read_optimiser, read_particle_state, read_sampling
 from vitrea.likelihood.scheme import Scheme
 from vitrea.likelihood.state import ParticleState, Progress, RunState
 from vitrea.reconstruction.accumulator import FourierAccumulator
@@ -148,7 +147,7 @@ class ClassFiles(RunFiles):
 
     def _read_particles(self, path: Path, classes: int) -> ParticleState:
         """Read back the particles; someone may have changed the file meanwhile."""
-        particles = particle_state(read_particles(path, require_ctf=False))
+        particles = read_particle_state(path, classes)
         if len(particles.class_index) != len(self.particles):
             raise InputError(f"{path} no longer holds the {len(self.particles)} particles of this run")
         highest = int(particles.class_index.max(initial=0)) + 1

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 import vitrea
-from vitrea.compute.memory import MemoryPlan, available_memory
+from vitrea.compute.memory import MemoryPlan, available_memory, return_freed_memory
 from vitrea.formats.images import ParticleImages
 from vitrea.formats.mrc import open_stack, read_header
 from vitrea.formats.particle_files import read_particles, relink_images
@@ -112,6 +112,7 @@ def run_iterations(
         optimiser = files.write(state, sampling_table(run, state))
         history.append(_tell(files, state, used, time.perf_counter() - began, context))
         state = files.read(optimiser, run.device)
+        return_freed_memory()
     return state, history
 
 

@@ -174,12 +174,13 @@ def without_history(particles: Particles) -> Particles:
     """Forget what an earlier run found, poses and offsets excepted: classes of that run are not those of this one."""
     count = len(particles)
     stale = [label for label in particles.table if label.startswith(OCCUPANCY_LABEL)]
+    # One number stands for all rows, without memory for each.
     return replace(particles, table=particles.table.without(*stale)).with_columns(
         {
-            "rlnNormCorrection": np.ones(count),
-            "rlnMaxValueProbDistribution": np.zeros(count),
-            "rlnNrOfSignificantSamples": np.zeros(count, dtype=np.int64),
-            "rlnClassNumber": np.ones(count, dtype=np.int64),
+            "rlnNormCorrection": np.broadcast_to(1.0, count),
+            "rlnMaxValueProbDistribution": np.broadcast_to(0.0, count),
+            "rlnNrOfSignificantSamples": np.broadcast_to(0, count),
+            "rlnClassNumber": np.broadcast_to(1, count),
         }
     )
 
@@ -188,16 +189,21 @@ def particle_data(particles: Particles, images: ParticleImages, names: tuple[str
     """Return what a likelihood run knows of its particles."""
     table, count = particles.table, len(particles)
     has_ctf = "rlnDefocusU" in table
+
+    def numbers(label: str, default: float) -> NDArray[np.float64]:
+        # One number stands for all rows, without memory for each.
+        return table.numbers(label) if label in table else np.broadcast_to(default, count)
+
     return ParticleData(
         load=images.load,
         box_size=images.box_size,
         pixel_size=images.pixel_size,
         optics=particles.optics,
         optics_index=particles.optics_index,
-        defocus=particles.defocus if has_ctf else np.zeros((count, 3)),
-        phase_shift=table.numbers("rlnPhaseShift", 0.0),
-        b_factor=table.numbers("rlnCtfBfactor", 0.0),
-        ctf_scale=table.numbers("rlnCtfScalefactor", 1.0),
+        defocus=particles.defocus if has_ctf else np.broadcast_to(0.0, (count, 3)),
+        phase_shift=numbers("rlnPhaseShift", 0.0),
+        b_factor=numbers("rlnCtfBfactor", 0.0),
+        ctf_scale=numbers("rlnCtfScalefactor", 1.0),
         group=np.asarray(table["rlnGroupNumber"], dtype=np.int64) - 1,
         group_names=names,
     )

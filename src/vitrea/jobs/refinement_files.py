@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vitrea.formats.mrc import write_map
-from vitrea.formats.particle_files import read_particles
 from vitrea.formats.star import write_star
 from vitrea.jobs.model_files import SamplingTable, model_blocks, read_model
-from vitrea.jobs.run_files import PARAMETERS_BLOCK, RunFiles, particle_state, read_optimiser, read_sampling
+from vitrea.jobs.run_files import PARAMETERS_BLOCK, RunFiles, read_optimiser, read_particle_state, read_sampling
 from vitrea.likelihood.state import Model, Progress, RunState
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
@@ -95,8 +94,8 @@ class RefinementFiles(RunFiles):
         sampling = read_sampling(general, local=False)
         sampling = replace(sampling, local=sampling.healpix_order >= self.settings.auto_local_healpix_order)
         progress = _progress(general, current)
-        data = read_particles(str(general["rlnExperimentalDataStarFile"]), require_ctf=False)
-        return RunState(iteration, tuple(halves), sampling, progress, particle_state(data))
+        particles = read_particle_state(Path(str(general["rlnExperimentalDataStarFile"])), classes=1)
+        return RunState(iteration, tuple(halves), sampling, progress, particles)
 
 
 def _progress(general: dict[str, object], current: dict[str, float]) -> Progress:

@@ -7,20 +7,20 @@ there, everything it names is there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrea.formats.particle_files import write_particles
+from vitrea.formats.particle_files import check_numbers, write_particles
 from vitrea.formats.star import read_star
 from vitrea.formats.star_values import text_column
 from vitrea.likelihood.settings import Settings
 from vitrea.likelihood.state import ParticleState, RunState, Sampling
 from vitrea.records.errors import InputError
 from vitrea.records.particles import EULER_LABELS, SHIFT_LABELS, Particles
-from vitrea.records.table import Table
+from vitrea.records.table import Table, distinct
 
 PARAMETERS_BLOCK = "vitrea_parameters"
 OCCUPANCY_LABEL = "vitreaOccupancy"
@@ -187,6 +187,30 @@ def particle_state(particles: Particles) -> ParticleState:
     )
 
 
+def read_particle_state(path: Path, classes: int) -> ParticleState:
+    """Read what a run has written of its particles; of the other columns nothing is kept.
+
+    Parameters
+    ----------
+    path : Path
+        A ``data.star`` of the run.
+    classes : int
+        Of the run.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is another one, or holds what is not a number.
+    """
+    wanted = {*EULER_LABELS, *SHIFT_LABELS, *_PARTICLE_LABELS.values(), "rlnRandomSubset", "rlnClassNumber"}
+    wanted |= {f"{OCCUPANCY_LABEL}{number}" for number in range(1, classes + 1)}
+    table = read_star(path, ("particles",), wanted).get("particles")
+    if not isinstance(table, Table):
+        raise InputError(f"{path}: block data_particles is missing or not a loop")
+    check_numbers(table, path)
+    return particle_state(Particles(table, ()))
+
+
 def _occupancy(table: Table, particles: int) -> NDArray[np.float32]:
     """Columns ``vitreaOccupancy1``, ``vitreaOccupancy2`` ... as far as there are any."""
     columns: list[NDArray[np.float32]] = []
@@ -200,12 +224,11 @@ def with_groups(particles: Particles) -> tuple[Particles, tuple[str, ...]]:
     table = particles.table
     for label in ("rlnGroupName", "rlnMicrographName"):
         if label in table:
-            names, index = np.unique(table[label].astype(str), return_inverse=True)
+            names, index = distinct(table[label])
             break
     else:
-        names, index = np.array(["all"]), np.zeros(len(particles), dtype=np.int64)
-    numbered = table.with_columns({"rlnGroupNumber": index.astype(np.int64) + 1})
-    return replace(particles, table=numbered), tuple(str(name) for name in names)
+        names, index = ["all"], np.zeros(len(particles), dtype=np.int64)
+    return particles.with_columns({"rlnGroupNumber": index + 1}), tuple(names)
 
 
 def write_set_aside(path: Path, particles: Particles, reasons: list[str]) -> None:

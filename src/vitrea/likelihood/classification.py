@@ -23,7 +23,7 @@ from vitrea.likelihood.data import ImagePreparer
 from vitrea.likelihood.expectation import Expectation
 from vitrea.likelihood.maximisation import Maximiser
 from vitrea.likelihood.refinement import matching_prior
-from vitrea.likelihood.run import Run, collect
+from vitrea.likelihood.run import ROTATIONS_AT_ONCE, Run, collect
 from vitrea.likelihood.schedule import signal_shell
 from vitrea.likelihood.scheme import Plan, Scheme, choose
 from vitrea.likelihood.search import Search, coarse_radius
@@ -347,9 +347,10 @@ class Classification(Run):
                 carried[number].translate(moved)
             if np.any(moved != 0) and members.any():
                 # The reference moved by `moved`; a particle's projection moves by its view of that.
-                views = euler_to_matrix(particles.eulers[members])
-                seen = views @ moved
-                shifts[members] += seen[:, :2] * self.data.pixel_size
+                rows = np.flatnonzero(members)
+                for part in np.array_split(rows, len(rows) // ROTATIONS_AT_ONCE + 1):
+                    seen = euler_to_matrix(particles.eulers[part]) @ moved
+                    shifts[part] += seen[:, :2] * self.data.pixel_size
         return model.with_classes(found), replace(particles, shifts=shifts)
 
     def _reseeded(self, model: Model, dead: list[int], iteration: int) -> Model:

@@ -28,6 +28,8 @@ from vitrea.records.recorder import Recorder
 
 INITIAL_NOISE_PARTICLES = 1000
 WITHIN_PIXEL = 0.75
+# Rotation matrices held at once: nine numbers for each particle, several times over.
+ROTATIONS_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,12 @@ class Run:
 
     def changes(self, before: ParticleState, after: ParticleState) -> tuple[float, float]:
         """Mean change of the rotations (degrees) and root-mean-square change of the offsets (Å, per axis)."""
-        old, new = euler_to_matrix(before.eulers), euler_to_matrix(after.eulers)
-        rotation = float(np.mean(symmetry_distance(old, new, self.settings.symmetry)))
+        turned = np.empty(len(before.eulers))
+        for start in range(0, len(turned), ROTATIONS_AT_ONCE):
+            part = slice(start, start + ROTATIONS_AT_ONCE)
+            old, new = euler_to_matrix(before.eulers[part]), euler_to_matrix(after.eulers[part])
+            turned[part] = symmetry_distance(old, new, self.settings.symmetry)
+        rotation = float(np.mean(turned))
         return rotation, float(np.sqrt(np.mean((before.shifts - after.shifts) ** 2)))
 
 
