@@ -88,7 +88,7 @@ def _fine_structure(image: NDArray[np.float32]) -> NDArray[np.float32]:
     # Means over living pixels only; a pixel without a living neighbour is dead itself.
     mean = uniform_filter(image * alive, _WINDOW)
     share = uniform_filter(alive, _WINDOW)
-    fine = np.divide(image * share, mean, out=np.ones_like(image), where=mean > 0) - 1.0
+    fine: NDArray[np.float32] = np.divide(image * share, mean, out=np.ones_like(image), where=mean > 0) - np.float32(1)
     fine *= alive
     limit = _CLIP * float(fine.std(dtype=np.float64))
     np.clip(fine, -limit, limit, out=fine)

@@ -1,0 +1,279 @@
+"""Correction of one movie, from raw frames to sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vitrea.compute.memory import available_memory
+from vitrea.formats.gain import FrameCorrection
+from vitrea.fourier.rectangles import Shape, crop_rectangle, rectangle_to_fourier, rectangle_to_real, shift_ramps
+from vitrea.motion.alignment import Alignment, AlignmentSettings, align_frames, alignment_shape
+from vitrea.motion.defects import find_hot_pixels
+from vitrea.motion.distortion import Distortion, correct_distortion
+from vitrea.motion.local import LocalMotion, Trajectories, fit_local_motion, frame_groups, measure_trajectories
+from vitrea.motion.sums import Exposure, FrameGeometry, Sums, Wanted, sum_frames
+
+# Fewer patches along an axis do not determine the model, which is of second order in space.
+FEWEST_PATCHES = 3
+# Pixels: trajectories that the model misses by more are not understood, and it is not applied. RELION's figure.
+_LARGEST_RESIDUAL = 10.0
+_FEWEST_FRAMES = 3
+# Part of the free memory that may hold transforms of frames; beyond it frames are read and transformed twice.
+_MEMORY_SHARE = 0.5
+
+
+class BadMovieError(Exception):
+    """A movie that cannot be aligned: one sentence that says why."""
+
+
+@dataclass(frozen=True)
+class CorrectionSettings:
+    """What is done to a movie.
+
+    Attributes
+    ----------
+    alignment : AlignmentSettings
+    patches : (int, int)
+        Along x and y; fewer than 3 along either: frames are moved as a whole.
+    group_frames : int
+        Frames summed before patches are aligned.
+    bin_factor : float
+        Pixels of a frame to a pixel of the sums; need not be whole.
+    first, last : int
+        First and last frame used, from 1; last 0: all.
+    find_hot : bool
+        Whether pixels that are too bright in the sum of all frames are treated as dead.
+    plain : bool
+        Whether the sum without weights is wanted.
+    exposure : Exposure or None
+        For the sum weighted by exposure; None: it is not wanted.
+    spectrum_group : int
+        Frames summed before amplitude spectra are summed for CTF fits; 0: no such sum.
+    spectrum_size : int
+    distortion : Distortion or None
+        Anisotropic magnification to undo.
+    """
+
+    alignment: AlignmentSettings = field(default_factory=AlignmentSettings)
+    patches: tuple[int, int] = (1, 1)
+    group_frames: int = 1
+    bin_factor: float = 1.0
+    first: int = 1
+    last: int = 0
+    find_hot: bool = True
+    plain: bool = True
+    exposure: Exposure | None = None
+    spectrum_group: int = 0
+    spectrum_size: int = 512
+    distortion: Distortion | None = None
+
+
+@dataclass(frozen=True)
+class CorrectedMovie:
+    """What came of a movie.
+
+    Attributes
+    ----------
+    sums : Sums
+    pixel_size : float
+        Å, of the sums.
+    frames : int
+        All there are in the movie.
+    first : int
+        First frame used, from 1.
+    shape : (int, int)
+        Rows and columns of the movie's frames.
+    alignment : Alignment
+        Shifts in pixels of the movie's frames, of the frames used.
+    local : LocalMotion or None
+    trajectories : Trajectories or None
+    residual : float
+        Root mean square in pixels by which the model misses the trajectories; 0 without them.
+    hot : ndarray of int64, shape [pixels, 2]
+        x, y from 0 of hot pixels.
+    notes : tuple of str
+        What the user should know.
+    """
+
+    sums: Sums
+    pixel_size: float
+    frames: int
+    first: int
+    shape: Shape
+    alignment: Alignment
+    local: LocalMotion | None
+    trajectories: Trajectories | None
+    residual: float
+    hot: NDArray[np.int64]
+    notes: tuple[str, ...] = ()
+
+
+def binned_shape(shape: Shape, bin_factor: float) -> Shape:
+    """Return rows and columns after binning, even numbers, as RELION wants them."""
+    rows, columns = (2 * round(length / bin_factor / 2) for length in shape)
+    return (rows, columns) if bin_factor > 1 else shape
+
+
+def correct_movie(
+    raw: Callable[[int], NDArray[Any]],
+    count: int,
+    correction: FrameCorrection,
+    pixel_size: float,
+    settings: CorrectionSettings,
+    device: torch.device,
+) -> CorrectedMovie:
+    """Align the frames of a movie and sum them.
+
+    Parameters
+    ----------
+    raw : callable
+        Returns frame i, from 0, as stored, shape [y, x]. Each frame used is read two or, where memory is short, three
+        times.
+    count : int
+        Frames of the movie.
+    correction : FrameCorrection
+        Gain and dead pixels.
+    pixel_size : float
+        Å, of the frames.
+    settings : CorrectionSettings
+    device : torch.device
+
+    Raises
+    ------
+    BadMovieError
+        If too few frames are there, or a frame is empty.
+    """
+    numbers = _frames_used(count, settings)
+    total = _total(raw, numbers, correction)
+    hot = np.zeros(total.shape, dtype=np.bool_)
+    if settings.find_hot:
+        hot = find_hot_pixels(total, correction.dead)
+        correction = correction.with_dead_pixels(hot) if hot.any() else correction
+    source = _Frames(raw, numbers, correction, settings.bin_factor, device)
+    coarse = alignment_shape(source.shape, pixel_size * settings.bin_factor, settings.alignment.b_factor)
+    small = torch.stack([source.coarse(number, coarse) for number in range(len(numbers))])
+    scale = _ratio(source.full, coarse)
+    coarse_pixel = (pixel_size * scale[0], pixel_size * scale[1])
+    alignment = align_frames(small, coarse, coarse_pixel, settings.alignment)
+    notes = [] if alignment.converged else [f"shifts had not settled after {alignment.iterations} iterations"]
+    local, trajectories, residual = None, None, 0.0
+    if min(settings.patches) >= FEWEST_PATCHES:
+        local, trajectories, residual, note = _local(small, coarse, coarse_pixel, scale, alignment, settings)
+        notes += [note] if note else []
+    shifts = alignment.shifts * scale
+    output_scale = _ratio(source.full, source.shape)
+    geometry = FrameGeometry(
+        source.shape, pixel_size * output_scale[0], shifts / output_scale, local, output_scale, numbers.start
+    )
+    groups = frame_groups(len(numbers), settings.spectrum_group) if settings.spectrum_group else []
+    wanted = Wanted(settings.plain, settings.exposure, groups, settings.spectrum_size)
+    sums = sum_frames(source, geometry, wanted)
+    final_pixel = geometry.pixel_size
+    if settings.distortion is not None:
+        sums, final_pixel = correct_distortion(sums, settings.distortion, geometry.pixel_size)
+    whole = Alignment(shifts, alignment.iterations, alignment.largest * max(scale), alignment.converged)
+    places = np.argwhere(hot)[:, ::-1].astype(np.int64)
+    return CorrectedMovie(
+        sums, final_pixel, count, numbers.start + 1, source.full, whole, local, trajectories, residual, places,
+        tuple(notes),
+    )  # fmt: skip
+
+
+def _frames_used(count: int, settings: CorrectionSettings) -> range:
+    last = min(count, settings.last) if settings.last > 0 else count
+    numbers = range(settings.first - 1, last)
+    if len(numbers) < _FEWEST_FRAMES:
+        raise BadMovieError(
+            f"only {len(numbers)} of its {count} frames would be used; at least {_FEWEST_FRAMES} are needed"
+        )
+    return numbers
+
+
+def _ratio(shape: Shape, other: Shape) -> tuple[float, float]:
+    """Return how many pixels along x and y make one of the other shape."""
+    return shape[1] / other[1], shape[0] / other[0]
+
+
+def _total(raw: Callable[[int], NDArray[Any]], numbers: range, correction: FrameCorrection) -> NDArray[np.float32]:
+    """Sum the frames with the gain applied; each must hold something."""
+    total: NDArray[np.float32] | None = None
+    for number in numbers:
+        frame = raw(number)
+        if not frame.any():
+            raise BadMovieError(f"frame {number + 1} is empty: all its pixels are 0")
+        if frame.dtype.kind == "f" and not np.isfinite(frame).all():
+            raise BadMovieError(f"frame {number + 1} holds values that are no numbers")
+        total = frame.astype(np.float32) if total is None else np.add(total, frame, out=total)
+    if total is None:
+        raise BadMovieError("it has no frames")
+    return total if correction.gain is None else total * correction.gain
+
+
+class _Frames:
+    """Transforms of frames at the sampling of the sums, held where memory allows."""
+
+    def __init__(
+        self,
+        raw: Callable[[int], NDArray[Any]],
+        numbers: range,
+        correction: FrameCorrection,
+        bin_factor: float,
+        device: torch.device,
+    ) -> None:
+        self._raw, self._numbers, self._correction, self._device = raw, numbers, correction, device
+        self.full: Shape = (correction.dead.shape[0], correction.dead.shape[1])
+        self.shape = binned_shape(self.full, bin_factor)
+        size = 8 * self.shape[0] * (self.shape[1] // 2 + 1)
+        self._keep = len(numbers) * size < _MEMORY_SHARE * available_memory(device)
+        self._kept: dict[int, Tensor] = {}
+
+    def __call__(self, number: int) -> Tensor:
+        """Return the transform of the i-th frame used."""
+        if number in self._kept:
+            return self._kept[number]
+        frame = self._numbers[number]
+        image = torch.from_numpy(self._correction.apply(self._raw(frame), frame)).to(self._device)
+        transform = rectangle_to_fourier(image)
+        if self.shape != self.full:
+            transform = crop_rectangle(transform, self.full, self.shape)
+        if self._keep:
+            self._kept[number] = transform
+        return transform
+
+    def coarse(self, number: int, shape: Shape) -> Tensor:
+        """Return it at the sampling of the alignment."""
+        return crop_rectangle(self(number), self.shape, shape)
+
+
+def _local(
+    small: Tensor,
+    shape: Shape,
+    pixel: tuple[float, float],
+    scale: tuple[float, float],
+    alignment: Alignment,
+    settings: CorrectionSettings,
+) -> tuple[LocalMotion | None, Trajectories, float, str]:
+    """Measure and model the motion of patches; the last thing returned says why there is no model."""
+    ramp_x, ramp_y = shift_ramps(shape, torch.from_numpy(alignment.shifts).to(small.device))
+    images = torch.stack(
+        [rectangle_to_real(one * x * y, shape) for one, x, y in zip(small, ramp_x, ramp_y, strict=True)]
+    )
+    trajectories = measure_trajectories(
+        images, pixel, scale, settings.patches, settings.alignment, settings.group_frames
+    )
+    fit = fit_local_motion(trajectories)
+    if fit is None:
+        good = int(trajectories.converged.sum())
+        return None, trajectories, 0.0, f"only {good} patches could be followed: no local motion"
+    model, rms = fit
+    residual = float(np.hypot(*rms))
+    if rms.max() >= _LARGEST_RESIDUAL:
+        return None, trajectories, residual, f"the model misses the patches by {residual:.1f} pixels: no local motion"
+    return model, trajectories, residual, ""
