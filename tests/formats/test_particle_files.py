@@ -183,7 +183,7 @@ def test_what_is_wrong_is_said(make_set: MakeSet, old: str, new: str, message: s
         ("data_optics\nloop_\n_rlnOpticsGroup\n\ndata_particles\nloop_\n_rlnImageName\n", "holds no particles"),
         (FLAT.replace("_rlnVoltage", "_other"), "neither a data_optics block nor the column rlnVoltage"),
         (FLAT.replace("000002@a.mrcs", "000001@none.mrcs"), "stack none.mrcs does not exist"),
-        (FLAT.replace("000002@a.mrcs", "2@a.hed"), "IMAGIC format"),
+        (FLAT.replace("000002@a.mrcs", "2@a.tif"), "TIFF format"),
         (FLAT.replace("000002@a.mrcs", "x@a.mrcs"), "'x@a.mrcs' is not of the form"),
         (FLAT.replace("7.5", "seven"), "pixel size hold what is not a number"),
     ],

@@ -7,10 +7,7 @@ from pathlib import Path
 
 from vitrea.records.errors import InputError
 
-UNSUPPORTED = {
-    ".spi": "SPIDER", ".stk": "SPIDER", ".vol": "SPIDER", ".img": "IMAGIC", ".hed": "IMAGIC", ".tif": "TIFF",
-    ".tiff": "TIFF", ".eer": "EER",
-}  # fmt: skip
+UNSUPPORTED = {".tif": "TIFF", ".tiff": "TIFF", ".eer": "EER"}
 
 
 def split_image_name(name: str) -> tuple[str, int]:

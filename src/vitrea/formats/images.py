@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vitrea.formats.image_names import find_file, split_image_name
-from vitrea.formats.mrc import open_stack, read_header
+from vitrea.formats.image_stacks import open_images, read_stack_header
 from vitrea.records.errors import InputError
 from vitrea.records.particles import Particles
 from vitrea.records.recorder import Recorder
@@ -144,7 +144,7 @@ class ParticleImages:
         with self._lock:
             stack = self._open.pop(number, None)
             if stack is None:
-                stack = open_stack(self._paths[number])
+                stack = open_images(self._paths[number])
                 self._check_box(number, stack.shape[2], stack.shape[1])
             self._open[number] = stack
             if len(self._open) > _OPEN_STACKS:
@@ -182,7 +182,7 @@ class ParticleImages:
             yield int(self._file[order[part.start]]), order[part]
 
     def _check_stack(self, number: int, rows: NDArray[np.int64], recorder: Recorder | None) -> None:
-        header = read_header(self._paths[number])
+        header = read_stack_header(self._paths[number])
         count, height, width = header.shape
         self._check_box(number, width, height)
         last = int(rows[np.argmax(self._index[rows])])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrea.formats.image_names import find_file, join_image_name, split_image_name
-from vitrea.formats.mrc import read_header
+from vitrea.formats.image_stacks import read_stack_header
 from vitrea.formats.optics_groups import (
     GROUP,
     IMAGE_SIZE,
@@ -249,7 +249,7 @@ def _image_sizes(table: Table, path: Path) -> dict[int, int]:
     sizes = {}
     for number, row in zip(numbers, first, strict=True):
         file, _ = split_image_name(table[IMAGE_NAME][row])
-        sizes[int(number)] = read_header(find_file(file, path.parent)).shape[2]
+        sizes[int(number)] = read_stack_header(find_file(file, path.parent)).shape[2]
     return sizes
 
 
