@@ -32,6 +32,9 @@ class JobEntry:
 # In the order in which they are used. A test holds each summary against the job's own.
 JOBS: tuple[JobEntry, ...] = (
     JobEntry("doctor", "Check this machine: versions, devices, speed, memory, a self-test."),
+    JobEntry("pick blob", "Find particles in micrographs without a reference, by their size."),
+    JobEntry("import movies", "Check movies and list them with gain, defects and the settings of the microscope."),
+    JobEntry("import micrographs", "Check micrographs and list them with the settings of the microscope."),
     JobEntry("extract", "Cut particles out of micrographs or movie frames, normalised, rescaled, re-centred."),
     JobEntry("class2d", "Sort particles into 2D classes and average them, without a reference."),
     JobEntry("initial-model", "Make a first 3D model from nothing but particles."),
@@ -41,6 +44,7 @@ JOBS: tuple[JobEntry, ...] = (
     JobEntry("sort", "Sort particles by how little they look like their references: junk comes last."),
     JobEntry("simulate particles", "Simulate particles of a map or an atomic model, with the truth beside them."),
     JobEntry("simulate micrographs", "Simulate micrographs of particles in ice, with the truth beside them."),
+    JobEntry("simulate movie", "Simulate movies of particles that move and fade, with the truth beside them."),
     JobEntry("project", "Project a map along given orientations, with or without CTF."),
     JobEntry("reconstruct", "Reconstruct a map from particles whose poses are given."),
     JobEntry("symmetry-expand", "Repeat every particle in all orientations that a point group makes equivalent."),
@@ -48,10 +52,21 @@ JOBS: tuple[JobEntry, ...] = (
     JobEntry("mask", "Make a soft solvent mask from a map, or a sphere."),
     JobEntry("postprocess", "Measure the resolution of two half maps and sharpen their sum."),
     JobEntry("compare", "Compare two maps (placement, FSC) or the poses of two particle sets."),
+    JobEntry("star copy", "Read a STAR file of any dialect and write it afresh, the same to the last digit."),
+    JobEntry("star check", "Tell what other programs will stumble over in STAR files."),
+    JobEntry("star print", "Print columns of a STAR file, or expressions of them, as plain text."),
+    JobEntry("star plot", "Plot columns of a STAR file in the terminal, or as PNG or HTML."),
+    JobEntry("star histogram", "Show statistics and a histogram of a column of a STAR file."),
+    JobEntry("star select", "Keep the rows of a STAR file that meet conditions on their columns."),
+    JobEntry("star operate", "Add, change, rename or remove columns of a STAR file, or sort its rows."),
+    JobEntry("star combine", "Put the tables of several STAR files one behind the other, optics groups merged."),
+    JobEntry("star split", "Divide a STAR file into parts of equal size, at random, or by a column."),
+    JobEntry("star join", "Add columns of one STAR file to another, in the rows that have the same key."),
+    JobEntry("star compare", "Tell which rows two STAR files share, and how their columns differ."),
 )
 
 # What a family's first word means where no second follows.
-FAMILY_DEFAULTS: Mapping[str, str] = {"simulate": "simulate particles"}
+FAMILY_DEFAULTS: Mapping[str, str] = {"import": "import movies", "simulate": "simulate particles"}
 
 
 def load_job(name: str) -> Job:

@@ -85,6 +85,34 @@ def ice_average(frequency: Tensor, exposure: float) -> Tensor:
     return 2 * (x + torch.expm1(-x)) / x.square()
 
 
+def ice_steps(frequency: Tensor, exposure: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the factors that make the frames of a movie of ice out of independent noise n and n'.
+
+    With s the ice at the beginning of a frame, in units of its power at rest, its average over the frame is
+    ``entering s + following n + fresh n'``, and at the end it is ``kept s + renewed n``: the exact joint distribution
+    of an Ornstein-Uhlenbeck process and its average, whose correlation after an exposure is `ice_memory`.
+
+    Parameters
+    ----------
+    frequency : Tensor, any shape
+        1/Å.
+    exposure : float
+        Of a frame, in e-/Å².
+
+    Returns
+    -------
+    tuple of Tensor of float32
+        kept, entering, following, fresh, renewed.
+    """
+    x = _decay(frequency, exposure).clamp(min=1e-3)
+    kept, passed = torch.exp(-x), -torch.expm1(-x)
+    renewed = (-torch.expm1(-2 * x)).sqrt()
+    entering = passed / x
+    following = passed.square() / (x * renewed)
+    fresh = (ice_average(frequency, exposure) - entering.square() - following.square()).clamp(min=0).sqrt()
+    return kept.float(), entering.float(), following.float(), fresh.float(), renewed.float()
+
+
 def _decay(frequency: Tensor, exposure: float) -> Tensor:
     return 2 * math.pi**2 * _DIFFUSION * exposure * frequency.square()
 

@@ -14,9 +14,10 @@ from torch import Tensor
 from vitrea.fourier.transforms import resize_box
 from vitrea.optics.transfer import particle_aberrations, particle_ctf
 from vitrea.records.particles import Particles
-from vitrea.simulate.amorphous import ice_average, ice_power, layer_transfer
+from vitrea.simulate.amorphous import ice_average, ice_power, ice_steps, layer_transfer
 from vitrea.simulate.canvas import Canvas
 from vitrea.simulate.imaging import Imaging, Lens
+from vitrea.simulate.landscape import Landscape
 from vitrea.simulate.projections import Projector
 from vitrea.simulate.scattering import interaction_constant
 
@@ -39,23 +40,34 @@ class Scene:
         The molecules that ``rlnClassNumber`` counts from 1, in volts above ice.
     field : Particles
         From `imaging.draw_field`.
+    landscape : Landscape, optional
+        Carbon, contamination, uneven ice.
 
     Attributes
     ----------
     particles : Tensor of complex64
         Contrast of the undamaged particles, on the canvas.
+    surroundings : Tensor of complex64 or None
+        Contrast of the landscape.
     ice_amplitude : Tensor of float32
         Root of the power of the contrast of ice at rest, per component.
     """
 
     def __init__(
-        self, canvas: Canvas, imaging: Imaging, lens: Lens, projectors: Sequence[Projector], field: Particles
+        self,
+        canvas: Canvas,
+        imaging: Imaging,
+        lens: Lens,
+        projectors: Sequence[Projector],
+        field: Particles,
+        landscape: Landscape | None = None,
     ) -> None:
         self.canvas, self.imaging, self.lens = canvas, imaging, lens
         self.frequency = canvas.radius()
         self._envelope = torch.exp(-imaging.b_factor / 4 * self.frequency.square()) * imaging.visibility
         self.particles = canvas.to_fourier(particle_contrast(canvas, projectors, field, interaction_constant(
             imaging.optics.voltage))) * self._envelope.float()  # fmt: skip
+        self.surroundings = landscape.contrast(canvas, imaging, lens) if landscape else None
         power = ice_power(self.frequency, imaging.ice_thickness, imaging.optics.voltage)
         self.ice_amplitude = (2 * self._transfer() * power.sqrt() * self._envelope / canvas.pixel_size).float()
 
@@ -64,23 +76,45 @@ class Scene:
         thickness = self.imaging.ice_thickness
         return layer_transfer(y, x, self.imaging.optics, self.lens.defocus, self.lens.phase_shift, thickness)
 
-    def intensity(self, seed: Sequence[int]) -> Tensor:
-        """Return the expected intensity over the whole exposure, without motion, relative to that of bare ice.
+    def contrasts(self, frames: int, seed: Sequence[int]) -> Iterator[Tensor]:
+        """Yield the contrast of each frame, not moved: complex64, half transform of the canvas.
 
         Parameters
         ----------
+        frames : int
+            Of equal exposure.
         seed : sequence of int
             Of the ice.
-
-        Returns
-        -------
-        Tensor of float32, of the canvas's shape
         """
         imaging = self.imaging
-        contrast = self.particles * imaging.surviving(self.frequency, imaging.pre_exposure, imaging.exposure).float()
-        left = ice_average(self.frequency, imaging.exposure).sqrt().float()
-        contrast += self.canvas.white(np.random.default_rng([*seed, _ICE])) * (self.ice_amplitude * left)
-        return 1 + self.canvas.to_real(contrast)
+        exposure = imaging.exposure / frames
+        left = imaging.surviving(self.frequency, imaging.pre_exposure, exposure).float()
+        fading = imaging.surviving(self.frequency, exposure, 0.0).float()  # from one frame to the next
+        for ice in self.ice(frames, seed):
+            contrast = torch.addcmul(ice, self.particles, left)
+            yield contrast if self.surroundings is None else contrast.add_(self.surroundings)
+            left *= fading
+
+    def ice(self, frames: int, seed: Sequence[int]) -> Iterator[Tensor]:
+        """Yield the contrast of the ice in each frame; parameters as in `contrasts`.
+
+        Ice is a random process of which each frame is the average over its exposure: an Ornstein-Uhlenbeck process per
+        component, so that the sum of all frames does not depend on how many there are.
+        """
+        random = np.random.default_rng([*seed, _ICE])
+        exposure = self.imaging.exposure / frames
+        if frames == 1:
+            yield self.canvas.white(random) * (
+                ice_average(self.frequency, exposure).sqrt().float() * self.ice_amplitude
+            )
+            return
+        kept, entering, following, fresh, renewed = ice_steps(self.frequency, exposure)
+        entering, following, fresh = (part * self.ice_amplitude for part in (entering, following, fresh))
+        state = self.canvas.white(random)
+        for _ in range(frames):
+            news = self.canvas.white(random)
+            yield (entering * state).addcmul_(following, news).addcmul_(fresh, self.canvas.white(random))
+            state = state.mul_(kept).addcmul_(renewed, news)
 
 
 def particle_contrast(

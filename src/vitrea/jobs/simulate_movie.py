@@ -1,0 +1,210 @@
+"""``vitrea simulate movie``: movies of particles in ice that drift, bend and fade, with the truth beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from vitrea.jobs.base import Context, Job, parameter
+from vitrea.jobs.simulate_imaging import (
+    TRUTH_FOLDER,
+    ImagingParameters,
+    Setup,
+    ShotTruth,
+    make_folder,
+    prepare,
+    summary,
+    write_landscape,
+    write_truth,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from vitrea.records.micrographs import Movies
+    from vitrea.simulate.motion import Motion
+    from vitrea.simulate.shots import Shot
+
+_FOLDER = "Movies"
+_MOTION, _DETECTOR = "Motion", "Detector"
+_FEW = 60.0  # electrons per pixel and frame that 8 bits hold, bright places and hot pixels included
+
+
+class MovieParameters(ImagingParameters):
+    """Simulate movies of particles in ice, as a counting detector without gain correction writes them.
+
+    Writes into a folder: Movies/movie0001.tif ..., gain.mrc and movies.star (what an import would give), and the truth:
+    truth.star (particles with coordinates, angles, defocus), truth_micrographs.star (the CTF of each), truth.mrc (the
+    molecule in volts above ice), and Truth/movie0001.star ... (the shifts that undo the motion, whole and local, in
+    RELION's terms; they are 0 in the first frame, to which coordinates refer).
+    """
+
+    frames: int = parameter(24, "Frames of a movie.", tab=_MOTION, ge=1)
+    drift: float = parameter(
+        20.0, "Way of the whole from the first frame to the last, fast at first.", unit="Å", tab=_MOTION, ge=0
+    )
+    local_motion: float = parameter(
+        5.0, "Motion beyond that at the end, root mean square over the image.", unit="Å", tab=_MOTION, ge=0
+    )
+    format: Literal["tif", "mrc"] = parameter("tif", "Compressed TIFF, or MRC.", tab=_DETECTOR)
+    gain: bool = parameter(True, "Pixels differ in sensitivity; gain.mrc corrects them.", tab=_DETECTOR)
+    defects: int = parameter(
+        0, "Bad pixels: half dead (gain 0), half hot (listed in defects.txt).", tab=_DETECTOR, ge=0
+    )
+
+
+def run(parameters: MovieParameters, context: Context) -> None:
+    """Simulate and write.
+
+    Raises
+    ------
+    InputError
+        If inputs are missing or do not fit each other.
+    """
+    from vitrea.formats.micrograph_files import write_micrographs
+
+    setup = prepare(parameters, context)
+    folder = parameters.output
+    for each in (folder / _FOLDER, folder / TRUTH_FOLDER):
+        make_folder(each)
+    camera = _camera(parameters, setup)
+    truths: list[ShotTruth] = []
+    context.recorder.stage("Simulating", parameters.number * parameters.frames, "frames")
+    for number in range(parameters.number):
+        motion = _motion(parameters, setup, number)
+        shot = setup.shooting.shot(number, motion)
+        stem = f"movie{number + 1:04d}"
+        path = folder / _FOLDER / f"{stem}.{parameters.format}"
+        _write_movie(path, parameters, setup, shot, camera, context)
+        metadata = folder / TRUTH_FOLDER / f"{stem}.star"
+        _write_motion(metadata, path, parameters, setup, motion)
+        write_landscape(folder / TRUTH_FOLDER, stem, shot)
+        snr = shot.signal_to_noise(setup.diameter)
+        truths.append(ShotTruth(str(path), shot.lens, shot.particles, snr, str(metadata)))
+    write_micrographs(folder / "movies.star", _movies(parameters, setup, truths))
+    write_truth(folder, setup, truths)
+    context.recorder.event(
+        "text",
+        text=f"{folder}: {parameters.number} movies of {parameters.frames} frames, "
+        f"{parameters.exposure / parameters.frames:.4g} e-/Å² each; {summary(setup, truths)}",
+    )
+
+
+class _Camera:
+    """Gain, or None where all pixels are alike; and where hot pixels are."""
+
+    def __init__(self, gain: NDArray[np.float32] | None, hot: NDArray[np.int64]) -> None:
+        self.gain, self.hot = gain, hot
+
+
+def _camera(parameters: MovieParameters, setup: Setup) -> _Camera:
+    """Draw the detector's pixels, and write gain and defects."""
+    from vitrea.formats.mrc import write_stack
+    from vitrea.simulate.detector import draw_defects, draw_gain
+
+    size, folder = setup.shooting.size, parameters.output
+    dead, hot = draw_defects(parameters.seed, size, parameters.defects)
+    gain = draw_gain(parameters.seed, size) if parameters.gain else np.ones(size, dtype=np.float32)
+    gain.flat[dead] = 0
+    if parameters.gain or len(dead):
+        write_stack(folder / "gain.mrc", gain, setup.optics.pixel_size)
+    if len(hot):
+        lines = [f"{place % size[1]} {place // size[1]} 1 1\n" for place in sorted(hot.tolist())]
+        write_text(folder / "defects.txt", "".join(lines))
+    return _Camera(gain if parameters.gain or len(dead) else None, hot)
+
+
+def _motion(parameters: MovieParameters, setup: Setup, number: int) -> Motion:
+    from vitrea.simulate.motion import draw_motion
+
+    seed = (parameters.seed, number)
+    return draw_motion(
+        seed, parameters.frames, parameters.exposure, parameters.drift, parameters.local_motion, setup.optics.pixel_size
+    )
+
+
+def _write_movie(
+    path: Path, parameters: MovieParameters, setup: Setup, shot: Shot, camera: _Camera, context: Context
+) -> None:
+    from vitrea.formats.movie_writing import write_movie
+
+    def recorded() -> Iterator[NDArray[Any]]:
+        exact = parameters.noise == "none"
+        for frame in shot.expected(parameters.frames) if exact else shot.frames(parameters.frames, camera.gain):
+            if not exact:
+                frame.flat[camera.hot] = hot
+            yield frame
+            context.recorder.advance()
+
+    per_frame = setup.shooting.imaging.counts / parameters.frames
+    hot = round(10 * per_frame) + 10
+    write_movie(path, recorded(), setup.optics.pixel_size, "uint8" if per_frame < _FEW and hot < 256 else "uint16")
+
+
+def _write_motion(path: Path, movie: Path, parameters: MovieParameters, setup: Setup, motion: Motion) -> None:
+    """Write the shifts that undo a motion as RELION's motion correction does, in pixels of the movie."""
+    from vitrea.formats.star import write_star
+    from vitrea.records.table import Table
+
+    rows, columns = setup.shooting.size
+    general = {
+        "rlnImageSizeX": columns,
+        "rlnImageSizeY": rows,
+        "rlnImageSizeZ": parameters.frames,
+        "rlnMicrographMovieName": str(movie),
+        "rlnMicrographBinning": 1.0,
+        "rlnMicrographOriginalPixelSize": setup.optics.pixel_size,
+        "rlnMicrographDoseRate": parameters.exposure / parameters.frames,
+        "rlnMicrographPreExposure": parameters.pre_exposure,
+        "rlnVoltage": setup.optics.voltage,
+        "rlnMicrographStartFrame": 1,
+        "rlnMotionModelVersion": 1,
+    }
+    if parameters.gain or parameters.defects:
+        general["rlnMicrographGainName"] = str(parameters.output / "gain.mrc")
+    shifts = Table(
+        {
+            "rlnMicrographFrameNumber": np.arange(1, parameters.frames + 1),
+            "rlnMicrographShiftX": -motion.drift[:, 0],
+            "rlnMicrographShiftY": -motion.drift[:, 1],
+        }
+    )
+    coefficients = -motion.local.ravel()
+    model = Table({"rlnMotionModelCoeffsIdx": np.arange(len(coefficients)), "rlnMotionModelCoeff": coefficients})
+    write_star(path, {"general": general, "global_shift": shifts, "local_motion_model": model})
+
+
+def _movies(parameters: MovieParameters, setup: Setup, shots: list[ShotTruth]) -> Movies:
+    from vitrea.formats.star_values import text_column
+    from vitrea.records.micrographs import Movies
+    from vitrea.records.table import Table
+
+    columns: dict[str, Any] = {
+        Movies.name_label: text_column([shot.name for shot in shots]),
+        "rlnOpticsGroup": np.full(len(shots), setup.optics.group),
+    }
+    if parameters.gain or parameters.defects:
+        columns[Movies.GAIN] = text_column([str(parameters.output / "gain.mrc")] * len(shots))
+    if parameters.defects > 1:
+        columns[Movies.DEFECTS] = text_column([str(parameters.output / "defects.txt")] * len(shots))
+    return Movies(Table(columns), (replace(setup.optics, image_size=0),))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    from vitrea.formats.atomic import atomic_path
+
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+JOB = Job(
+    name="simulate movie",
+    summary="Simulate movies of particles that move and fade, with the truth beside them.",
+    parameters=MovieParameters,
+    run=run,
+)

@@ -1,0 +1,66 @@
+"""A scene as the detector records it: frame by frame, moved, blurred, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vitrea.kernels.spline_warp import spline_filter, warp_spline
+from vitrea.simulate.canvas import Canvas
+from vitrea.simulate.motion import Motion
+from vitrea.simulate.scene import Scene
+
+
+def expected_frames(
+    scene: Scene, frames: int, seed: Sequence[int], transfer: Tensor | None = None, motion: Motion | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the intensity that each frame should have, relative to that of bare ice, before any noise of counting.
+
+    Parameters
+    ----------
+    scene : Scene
+    frames : int
+        Of equal exposure; 1 for a micrograph.
+    seed : sequence of int
+        Of the ice.
+    transfer : Tensor, optional
+        The detector's MTF on the half transform of the canvas.
+    motion : Motion, optional
+        Of the specimen. Drift is a ramp of phases, exact; local motion is interpolated (`kernels.spline_warp`).
+
+    Yields
+    ------
+    ndarray of float32, shape [height, width]
+    """
+    canvas = scene.canvas
+    local = motion is not None and bool(motion.local.any())
+    transfer = torch.ones(()) if transfer is None else transfer
+    if local:
+        transfer = transfer * spline_filter(canvas.shape)
+    for frame, contrast in enumerate(scene.contrasts(frames, seed)):
+        contrast *= transfer
+        if motion is not None:
+            _shift(canvas, contrast, motion.drift[frame])
+        field = canvas.to_real(contrast)
+        if local:
+            assert motion is not None
+            area = (canvas.top, canvas.left, canvas.height, canvas.width)
+            field = warp_spline(
+                field, motion.field(frame), area, (float(motion.drift[frame, 0]), float(motion.drift[frame, 1]))
+            )
+        else:
+            field = canvas.crop(field)
+        yield np.asarray((1 + field).numpy())
+
+
+def _shift(canvas: Canvas, transform: Tensor, shift: NDArray[np.float64]) -> None:
+    """Move the content of a canvas by x, y pixels, in place."""
+    y = torch.fft.fftfreq(canvas.shape[0], dtype=torch.float64)
+    x = torch.fft.rfftfreq(canvas.shape[1], dtype=torch.float64)
+    one = torch.ones((), dtype=torch.float64)
+    transform *= torch.polar(one, -2 * torch.pi * float(shift[1]) * y).to(torch.complex64)[:, None]
+    transform *= torch.polar(one, -2 * torch.pi * float(shift[0]) * x).to(torch.complex64)
