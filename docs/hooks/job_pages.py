@@ -31,6 +31,8 @@ def job_page(job: Job) -> str:
     """Write the page of one job as Markdown."""
     specs = option_specs(job.parameters)
     lines = [f"# vitrea {job.name}", "", job.summary, "", inspect.cleandoc(job.parameters.__doc__ or ""), ""]
+    if job.examples:
+        lines += ["## Examples", "", "```", *job.examples, "```", ""]
     for tab in dict.fromkeys(spec.tab for spec in specs if not spec.expert):
         lines += _section(tab, [spec for spec in specs if spec.tab == tab and not spec.expert])
     lines += _section("Expert options", [spec for spec in specs if spec.expert])

@@ -98,9 +98,16 @@ def headline_text(figures: dict[str, object]) -> str:
 
 
 class PlainRecorder:
-    """Lines of text for a file or a pipe: every event, every warning, and each stage that took some time."""
+    """Lines of text for a file or a pipe: every event, every warning, and each stage that took some time.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    to_stderr : bool
+        Write to standard error what otherwise goes to standard output.
+    """
+
+    def __init__(self, to_stderr: bool = False) -> None:
+        self._to_stderr = to_stderr
         self._name = ""
         self._unit = ""
         self._done = 0
@@ -116,7 +123,7 @@ class PlainRecorder:
         self._done += count
 
     def event(self, name: str, **values: object) -> None:
-        """Write the figures as one line to stdout."""
+        """Write the figures as one line."""
         self._print(display_line(name, values))
 
     def warn(self, message: str) -> None:
@@ -137,13 +144,13 @@ class PlainRecorder:
             self._print(event_line("stage", values))
         self._name = ""
 
-    @staticmethod
-    def _print(line: str) -> None:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+    def _print(self, line: str) -> None:
+        stream = sys.stderr if self._to_stderr else sys.stdout
+        stream.write(line + "\n")
+        stream.flush()
 
 
-def terminal_recorder() -> RichRecorder | PlainRecorder:
-    """Return a bar where stdout is a terminal, plain lines elsewhere."""
-    console = Console()
-    return RichRecorder(console) if console.is_terminal else PlainRecorder()
+def terminal_recorder(to_stderr: bool = False) -> RichRecorder | PlainRecorder:
+    """Return a bar where stdout (or, with `to_stderr`, stderr) is a terminal, plain lines elsewhere."""
+    console = Console(stderr=to_stderr)
+    return RichRecorder(console) if console.is_terminal else PlainRecorder(to_stderr)

@@ -57,8 +57,17 @@ def build_app(words: Sequence[str], chosen: str) -> typer.Typer:
     app.callback(help=_ABOUT)(_global_options)
     for entry in JOBS:
         function = _load_command(entry.name, words) if entry.name == chosen else _name_only
-        app.command(entry.name, short_help=entry.summary, epilog=_EPILOG)(function)
+        epilog = _epilog(entry.name) if entry.name == chosen else _EPILOG
+        app.command(entry.name, short_help=entry.summary, epilog=epilog)(function)
     return app
+
+
+def _epilog(name: str) -> str:
+    """Return what stands below the options: the job's examples, and a hint; paragraphs become lines."""
+    from vitrea.cli.command import escape_markup
+
+    examples = [escape_markup(example) for example in load_job(name).examples]
+    return "\n\n".join([*(["Examples:", *examples, ""] if examples else []), _EPILOG])
 
 
 def _load_command(name: str, words: Sequence[str]) -> Callable[..., None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ from vitrea.records.recorder import Recorder, SilentRecorder
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+EXIT_CLOSED_PIPE = 141  # as a shell reports a program that SIGPIPE ended
 
 # The operating system's refusals that a user can mend; others are shown with a traceback.
 _USER_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -25,7 +27,8 @@ def run_job(job: Job, parameters: JobParameters, command: str, quiet: bool = Fal
     """Run a job: figures go to the terminal and, where the job names one, to its log file."""
     from vitrea.cli.display import terminal_recorder
 
-    display = QuietRecorder() if quiet else terminal_recorder()
+    keep_stdout = job.writes_to_stdout is not None and job.writes_to_stdout(parameters)
+    display = QuietRecorder() if quiet else terminal_recorder(to_stderr=keep_stdout)
     recorders: list[Recorder] = [display]
     log_path = job.log_file(parameters) if job.log_file else None
     log = JobLog(log_path) if log_path else None
@@ -78,6 +81,10 @@ def guarded(action: Callable[[], int], title: Callable[[], str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"{title()}: stopped by Ctrl-C.\n")
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Who read our output (head, less) has seen enough; Python must not try to flush the rest at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_CLOSED_PIPE
     except OSError as error:
         if error.errno not in _USER_ERRNOS:
             raise

@@ -25,7 +25,6 @@ from vitrea.formats.star_values import (
     parse_column,
     parse_value,
     split_words,
-    text_column,
 )
 from vitrea.formats.streams import text_output
 from vitrea.records.errors import InputError
@@ -97,13 +96,6 @@ def read_star_content(
     if not reader.saw_block:
         raise InputError(f"{text.path} is not a STAR file: it has no line that begins with data_")
     return StarContent(found, reader.version)
-
-
-def as_table(block: Block) -> Table:
-    """Return a block as a table: one without a loop is a table of one row."""
-    if isinstance(block, Table):
-        return block
-    return Table({label: text_column([v]) if isinstance(v, str) else np.array([v]) for label, v in block.items()})
 
 
 @dataclass

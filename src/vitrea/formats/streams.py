@@ -37,9 +37,9 @@ def read_bytes(path: str | Path) -> bytes:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
-def display_name(path: str | Path) -> str:
-    """Return what messages call an input: its name, or "standard input"."""
-    return "standard input" if is_stream(path) else str(path)
+def display_name(path: str | Path, output: bool = False) -> str:
+    """Return what messages call a file: its name, or "standard input", "standard output"."""
+    return f"standard {'output' if output else 'input'}" if is_stream(path) else str(path)
 
 
 @contextmanager

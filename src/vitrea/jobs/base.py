@@ -95,6 +95,12 @@ class Job:
         ``=`` takes a value (``--j=``).
     log_file : callable or None
         ``log_file(parameters)`` names the file the job's events are written to, one line each; None: no log.
+    examples : sequence of str
+        Command lines that show what the job is for; help and documentation show them, and a test runs each, those
+        joined by ``|``, too, in a folder of small files (``tests/cli/example_files.py``).
+    writes_to_stdout : callable or None
+        ``writes_to_stdout(parameters)`` tells whether the result itself goes to standard output; what the job reports
+        is then written to standard error.
     """
 
     name: str
@@ -103,3 +109,5 @@ class Job:
     run: Callable[[Any, Context], None]
     ignored_options: dict[str, str] = field(default_factory=dict)
     log_file: Callable[[Any], Path | None] | None = None
+    examples: Sequence[str] = ()
+    writes_to_stdout: Callable[[Any], bool] | None = None

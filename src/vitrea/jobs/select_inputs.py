@@ -62,7 +62,7 @@ def read_selection_input(
     InputError
         If a file is missing or is none of these.
     """
-    runs = [find_run(path) for name in names for path in _expand(name)]
+    runs = [find_run(path) for name in names for path in expand_names(name)]
     sets = []
     for data in (found.particles for found in runs):
         particles = read_particles(data, require_ctf=False, require_images=False, pixel_size=pixel_size)
@@ -79,7 +79,14 @@ def read_selection_input(
     return SelectionInput(joined.particles, source, tuple(runs), tuple(map(len, sets)))
 
 
-def _expand(name: Path) -> list[Path]:
+def expand_names(name: Path) -> list[Path]:
+    """Return the files that one name given stands for: several separated by blanks, or with wildcards.
+
+    Raises
+    ------
+    InputError
+        If no file matches.
+    """
     if name.is_file():
         return [name]
     found = []

@@ -1,6 +1,7 @@
 """Figures of maps, classes, resolution, orientations and runs. Arrays in, matplotlib figures out; nothing is shown."""
 
 from vitrea.report.figures.classes import class_gallery, class_maps
+from vitrea.report.figures.columns import binned_histogram, column_plot
 from vitrea.report.figures.convergence import class_convergence, convergence_curves
 from vitrea.report.figures.curves import fsc_curves
 from vitrea.report.figures.images import image_gallery, map_projections, map_slices
@@ -9,10 +10,12 @@ from vitrea.report.figures.statistics import histogram, scatter
 
 __all__ = [
     "angular_distribution",
+    "binned_histogram",
     "class_angular_distributions",
     "class_convergence",
     "class_gallery",
     "class_maps",
+    "column_plot",
     "convergence_curves",
     "fsc_curves",
     "histogram",
