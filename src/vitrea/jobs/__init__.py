@@ -32,9 +32,9 @@ class JobEntry:
 # In the order in which they are used. A test holds each summary against the job's own.
 JOBS: tuple[JobEntry, ...] = (
     JobEntry("doctor", "Check this machine: versions, devices, speed, memory, a self-test."),
-    JobEntry("pick blob", "Find particles in micrographs without a reference, by their size."),
     JobEntry("import movies", "Check movies and list them with gain, defects and the settings of the microscope."),
     JobEntry("import micrographs", "Check micrographs and list them with the settings of the microscope."),
+    JobEntry("pick blob", "Find particles in micrographs without a reference, by their size."),
     JobEntry("extract", "Cut particles out of micrographs or movie frames, normalised, rescaled, re-centred."),
     JobEntry("class2d", "Sort particles into 2D classes and average them, without a reference."),
     JobEntry("initial-model", "Make a first 3D model from nothing but particles."),

@@ -1,0 +1,175 @@
+"""The files of a picking job: names, coordinate files, figure-of-merit maps, summaries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrea.formats.coordinates import CLASS, MERIT, MICROGRAPH, PSI, X, Y, write_coordinates
+from vitrea.formats.mrc import open_stack, write_stack
+from vitrea.formats.star import Block, read_star, write_star
+from vitrea.formats.star_values import text_column
+from vitrea.jobs.map_inputs import make_folder
+from vitrea.picking.background import Surroundings
+from vitrea.picking.peaks import Peaks
+from vitrea.picking.picker import Searched
+from vitrea.records.errors import InputError
+from vitrea.records.table import Table
+
+_JOB_FOLDER = re.compile(r"^[^/]+/job\d+/")
+_SECTIONS = 5  # score, class, psi, local standard deviation, local mean
+
+
+@dataclass(frozen=True)
+class Names:
+    """Where the files of each micrograph go: RELION's places.
+
+    Attributes
+    ----------
+    folder : Path
+        Of the job.
+    pick_name : str
+        ``autopick``.
+    """
+
+    folder: Path
+    pick_name: str
+
+    def root(self, micrograph: str) -> Path:
+        """Return ``<folder>/Movies/mic_autopick`` of ``MotionCorr/job002/Movies/mic.mrc``; no suffix."""
+        name = PurePath(_JOB_FOLDER.sub("", micrograph))
+        inside = name.name if name.is_absolute() or ".." in name.parts else name
+        place = self.folder / inside
+        return place.with_name(f"{place.stem}_{self.pick_name}")
+
+    def coordinates(self, micrograph: str) -> Path:
+        """Return the coordinate file of a micrograph."""
+        return self._with(micrograph, ".star")
+
+    def maps(self, micrograph: str) -> Path:
+        """Return the figure-of-merit maps of a micrograph."""
+        return self._with(micrograph, "_maps.mrc")
+
+    def picture(self, micrograph: str) -> Path:
+        """Return the picture of a micrograph."""
+        return self._with(micrograph, ".png")
+
+    def of_job(self, ending: str) -> Path:
+        """Return a file of the whole job: ``<folder>/autopick<ending>``."""
+        return self.folder / f"{self.pick_name}{ending}"
+
+    def _with(self, micrograph: str, ending: str) -> Path:
+        root = self.root(micrograph)
+        return root.with_name(root.name + ending)
+
+
+def check_names(names: Names, micrographs: Sequence[str]) -> None:
+    """Raise InputError where two micrographs would share their coordinate file."""
+    seen: dict[Path, str] = {}
+    for micrograph in micrographs:
+        path = names.coordinates(micrograph)
+        if path in seen:
+            raise InputError(f"{seen[path]} and {micrograph} would share the file {path}; rename one, or pick apart")
+        seen[path] = micrograph
+
+
+def pick_table(peaks: Peaks, searched: Searched, scale: float) -> Table:
+    """Return peaks as coordinates under RELION's labels.
+
+    Parameters
+    ----------
+    peaks : Peaks
+    searched : Searched
+        The maps they are peaks of.
+    scale : float
+        Score that is a figure of merit of 1.
+    """
+    places = peaks.places * searched.factors
+    at = tuple(peaks.pixels.T)
+    return Table({
+        X: places[:, 0],
+        Y: places[:, 1],
+        MERIT: peaks.heights / scale,
+        CLASS: searched.reference[at].astype(np.int64) + 1,
+        PSI: (searched.psi[at].astype(np.float64) + 180.0) % 360.0 - 180.0,
+    })  # fmt: skip
+
+
+def write_picks(path: Path, table: Table, comment: str) -> None:
+    """Write the coordinates of one micrograph, making its folder."""
+    make_folder(path)
+    write_coordinates(path, table, "star", comment=comment)
+
+
+def write_maps(path: Path, searched: Searched, pixel_size: float) -> None:
+    """Keep what a search found: sections score, class, psi, local standard deviation, local mean."""
+    make_folder(path)
+    sections = (searched.score, searched.reference + 1, searched.psi, searched.around.deviation, searched.around.mean)
+    stack = np.stack([np.asarray(section, dtype=np.float32) for section in sections])
+    write_stack(path, stack, pixel_size * float(searched.factors.mean()))
+
+
+def read_maps(path: Path, full_shape: tuple[int, int]) -> Searched:
+    """Read maps that `write_maps` kept.
+
+    Parameters
+    ----------
+    path : Path
+    full_shape : (int, int)
+        Rows and columns of the micrograph.
+
+    Raises
+    ------
+    InputError
+        If there are none, or they are not of a micrograph of that shape.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; run once with --write_fom_maps")
+    stack = np.array(open_stack(path), dtype=np.float32)
+    shape = stack.shape[1:]
+    same_aspect = abs(shape[0] * full_shape[1] - shape[1] * full_shape[0]) <= 2 * max(*shape, *full_shape)
+    if len(stack) != _SECTIONS or not same_aspect:
+        raise InputError(f"{path} does not hold the maps of a micrograph of {full_shape[1]} x {full_shape[0]} pixels")
+    around = Surroundings(stack[4], stack[3], 0)
+    return Searched(stack[0], np.rint(stack[1]).astype(np.int32) - 1, stack[2], around, full_shape)
+
+
+def read_usual_score(path: Path) -> float | None:
+    """Return the usual score that an earlier run of the job noted in its summary; None where there is none."""
+    if not path.is_file():
+        return None
+    general: Block = read_star(path, ["general"]).get("general", {})
+    value = None if isinstance(general, Table) else general.get("vitreaPickUsualScore")
+    return float(value) if isinstance(value, int | float) and value > 0 else None
+
+
+def write_summary(
+    path: Path,
+    general: Mapping[str, object],
+    names: Sequence[str],
+    counts: Sequence[int],
+    merits: Sequence[float],
+    avoided: Sequence[float],
+    reasons: Sequence[str],
+    comment: str,
+) -> None:
+    """Write what became of each micrograph: picks, their mean figure of merit, the area avoided, or why it has none."""
+    table = Table({
+        MICROGRAPH: text_column(names),
+        "vitreaPickCount": np.array(counts, dtype=np.int64),
+        MERIT: np.array(merits, dtype=np.float64),
+        "vitreaPickAvoidedArea": np.array(avoided, dtype=np.float64),
+        "vitreaPickStatus": text_column(reasons),
+    })  # fmt: skip
+    write_star(path, {"general": general, "micrographs": table}, comment)
+
+
+def write_threshold_curve(path: Path, thresholds: NDArray[np.float64], counts: NDArray[np.int64], comment: str) -> None:
+    """Write how many picks each threshold leaves."""
+    table = Table({"vitreaPickThreshold": thresholds, "vitreaPickCount": counts})
+    write_star(path, {"thresholds": table}, comment)

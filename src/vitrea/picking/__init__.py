@@ -1,0 +1,1 @@
+"""Picking: where the particles lie in a micrograph."""

@@ -1,0 +1,47 @@
+"""Laplacian-of-Gaussian filters: blobs of a range of sizes, without whitening and without CTF.
+
+RELION 3's picker without references (Zivanov et al. 2018, doi:10.7554/eLife.42166) works so.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitrea.picking.templates import Templates, expand_templates, grid_positions
+
+_STEP = 1.1  # ratio of neighbouring diameters: a disc between two loses less than 1% of its score
+_REACH = 4.0  # standard deviations of the Gaussian, beyond which the filter is nothing
+
+
+def diameters_between(smallest: float, largest: float) -> NDArray[np.float64]:
+    """Return diameters from the smallest to the largest, neighbours 10% apart at most; one where both are equal."""
+    count = 1 + math.ceil(math.log(largest / smallest) / math.log(_STEP) - 1e-9)
+    return np.geomspace(smallest, largest, count) if count > 1 else np.array([smallest])
+
+
+def laplacian_templates(diameters: NDArray[np.float64], pixel_sizes: tuple[float, float]) -> Templates:
+    """Make the filters that answer most to discs of these diameters (Å).
+
+    The Laplacian of a Gaussian of standard deviation s crosses zero at a radius of s sqrt(2): a disc of that radius
+    lies on its positive part. Filters are orthogonal to a constant background.
+
+    Parameters
+    ----------
+    diameters : ndarray, shape [filters]
+    pixel_sizes : (float, float)
+        Å along y and x.
+    """
+    widths = diameters / (2 * math.sqrt(2.0))
+    y, x = grid_positions(_REACH * float(widths.max()), pixel_sizes)
+    squared = y * y + x * x
+    images = []
+    for width in widths:
+        ratio = squared / (2 * width**2)
+        profile = (1.0 - ratio) * np.exp(-ratio)
+        images.append(profile - profile.sum() * np.exp(-ratio) / np.exp(-ratio).sum())
+    stack = torch.from_numpy(np.asarray(images, dtype=np.float32))
+    return expand_templates(stack, np.arange(len(diameters)), np.zeros(len(diameters)))
