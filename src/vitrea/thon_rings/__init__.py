@@ -1,0 +1,1 @@
+"""Defocus, astigmatism and phase shift from the Thon rings of micrographs."""
