@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +45,7 @@ class SetAside:
 
 
 def over_files(
-    paths: Sequence[Path], check: Callable[[Path], Result], recorder: Recorder, stage: str
+    paths: Sequence[Path], check: Callable[[Path], Result], recorder: Recorder, stage: str, threads: int = _THREADS
 ) -> tuple[dict[Path, Result], list[SetAside]]:
     """Apply a check to all files, several at a time; those for which it raises InputError are set aside."""
     good: dict[Path, Result] = {}
@@ -57,7 +58,7 @@ def over_files(
         except InputError as error:
             return error
 
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for path, result in zip(paths, pool.map(attempt, paths), strict=True):
             recorder.advance()
             if isinstance(result, InputError):
@@ -199,7 +200,10 @@ def check_exposures(
         aside += find_odd_ones(headers, noun, None if like is None else (like, read_movie_header(like, RAW_FRAMES)))
         headers = _kept(headers, aside)
     if pixels != "none":
-        checked, bad = over_files(list(headers), lambda path: check_pixels(path, pixels), recorder, "Reading pixels")
+        cores = len(os.sched_getaffinity(0))
+        checked, bad = over_files(
+            list(headers), lambda path: check_pixels(path, pixels), recorder, "Reading pixels", cores
+        )
         headers, aside = {path: headers[path] for path in checked}, aside + bad
     if not headers:
         more = f" ({len(aside) - 1} more {noun}s cannot be used)" if len(aside) > 1 else ""
@@ -212,9 +216,8 @@ def _kept(headers: dict[Path, MovieHeader], aside: Iterable[SetAside]) -> dict[P
     return {path: header for path, header in headers.items() if str(path) not in names}
 
 
-def report_set_aside(aside: Sequence[SetAside], total: int, noun: str, folder: Path, recorder: Recorder) -> None:
-    """Warn of the files set aside, at the end, and list them all in ``set_aside.star``; without any, remove it."""
-    path = folder / "set_aside.star"
+def report_set_aside(aside: Sequence[SetAside], total: int, noun: str, path: Path, recorder: Recorder) -> None:
+    """Warn of the files set aside, at the end, and list them all in a STAR file; without any, remove it."""
     if not aside:
         path.unlink(missing_ok=True)  # of an earlier run
         return

@@ -194,7 +194,7 @@ def join_earlier(earlier: Exposures, new: Exposures) -> Exposures:
         renumbered[group.group] = same.group
     columns: dict[str, Any] = {}
     for label in dict.fromkeys((*earlier.table, *new.table)):
-        columns[label] = np.concatenate([_column(one, label, earlier.source) for one in (earlier, new)])
+        columns[label] = _joined_column(label, earlier.table, new.table, earlier.source)
     numbers = np.array([renumbered[int(number)] for number in new.table[_GROUP]], dtype=np.int64)
     columns[_GROUP] = np.concatenate([earlier.table[_GROUP], numbers])
     return replace(earlier, table=Table(columns), optics=tuple(optics))
@@ -206,13 +206,18 @@ def _same_settings(one: Optics, other: Optics) -> bool:
     )
 
 
-def _column(exposures: Movies | Micrographs, label: str, source: Path | None) -> Any:
-    if label in exposures.table:
-        column = exposures.table[label]
-        if column.dtype != object and label != _GROUP:
-            raise InputError(f"{source} has {label} for each file, which new files lack; add to the list of an import")
-        return column
-    return np.full(len(exposures), "", dtype=object)
+def _joined_column(label: str, earlier: Table, new: Table, source: Path | None) -> Any:
+    """Return a column of both lists; what one of them lacks is empty text, and an error where it is a number."""
+    parts = []
+    for table, other in ((earlier, new), (new, earlier)):
+        if label in table:
+            parts.append(table[label])
+        elif other[label].dtype == object:
+            parts.append(np.full(len(table), "", dtype=object))
+        else:
+            lacking, having = (source, "the new files") if table is earlier else ("the new files", source)
+            raise InputError(f"{having} have {label}, but {lacking} lacks it; give it for all or for none")
+    return np.concatenate(parts)
 
 
 def write_import(
@@ -234,4 +239,4 @@ def write_import(
         f"{'s' if len(exposures.optics) > 1 else ''}: {group.pixel_size:g} Å, {group.voltage:g} kV, Cs "
         f"{group.spherical_aberration:g} mm, amplitude contrast {group.amplitude_contrast:g}",
     )
-    report_set_aside(checked.aside, checked.total, noun, parameters.output, recorder)
+    report_set_aside(checked.aside, checked.total, noun, parameters.output / f"{noun}s_set_aside.star", recorder)

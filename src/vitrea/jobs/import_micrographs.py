@@ -10,7 +10,7 @@ class MicrographImportParameters(ExposureParameters):
     """Import micrographs: MRC or TIFF images, summed from movies or taken as they are.
 
     Headers of all files are read first. What is truncated, corrupt, a movie, or of another size than most is set aside
-    and listed in set_aside.star with the reason; the rest is written to micrographs.star.
+    and listed in micrographs_set_aside.star with the reason; the rest is written to micrographs.star.
     """
 
 

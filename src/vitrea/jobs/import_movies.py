@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from vitrea.records.recorder import Recorder
 
 _CAMERA = "Camera"
+_DOSE, _PRE_EXPOSURE = "rlnMicrographDoseRate", "rlnMicrographPreExposure"
 
 
 class MovieImportParameters(ExposureParameters):
     """Import movies: MRC, TIFF as SerialEM and RELION compress it, EER.
 
     Headers of all files are read first, those of all pages of TIFF and EER. What is truncated, corrupt, or differs from
-    most in size or number of frames is set aside and listed in set_aside.star with the reason; the rest is written to
+    most in size or number of frames is set aside and listed in movies_set_aside.star with the reason; the rest is written to
     movies.star.
 
     A gain reference is compared with what the camera counted: frames of some movies are summed, and all eight
@@ -57,6 +58,18 @@ class MovieImportParameters(ExposureParameters):
         tab=_CAMERA,
         expert=True,
     )
+    dose_per_frame: float = parameter(
+        0.0,
+        "Exposure of a frame, of EER movies of a frame as motion correction will group them; 0: not noted.",
+        unit="e-/Å²",
+        options=["--dose_per_frame"],
+        cistem="Exposure per frame",
+        tab=_CAMERA,
+        ge=0,
+    )
+    pre_exposure: float = parameter(
+        0.0, "Exposure before the first frame.", unit="e-/Å²", options=["--preexposure"], tab=_CAMERA, ge=0
+    )
     defects: Path | None = parameter(
         None,
         "Dead pixels: a text file with x y width height in each line, or an image that is not zero there.",
@@ -73,6 +86,8 @@ def run(parameters: MovieImportParameters, context: Context) -> None:
     InputError
         If no file can be used, or gain, defects or settings are missing or wrong.
     """
+    import numpy as np
+
     from vitrea.formats.micrograph_files import read_movies
     from vitrea.jobs.import_exposures import (
         check_files,
@@ -89,6 +104,8 @@ def run(parameters: MovieImportParameters, context: Context) -> None:
     checked = check_files("movie", parameters, earlier, recorder)
     pixel_size = choose_pixel_size(parameters.pixel_size, checked.headers, recorder)
     movies = make_exposures(Movies, list(checked.headers), parameters, pixel_size)
+    noted = {_DOSE: parameters.dose_per_frame, _PRE_EXPOSURE: parameters.pre_exposure}
+    movies = movies.with_columns({label: np.full(len(movies), value) for label, value in noted.items() if value})
     movies = _with_camera_files(movies, parameters, dict(checked.headers), recorder)
     if earlier is not None:
         movies = join_earlier(earlier, _as_earlier(earlier, movies, recorder))

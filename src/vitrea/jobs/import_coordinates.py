@@ -1,0 +1,162 @@
+"""``vitrea import coordinates``: picks of any program as RELION's coordinate files, checked against the micrographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from vitrea.jobs.base import Context, Job, parameter
+from vitrea.jobs.import_parameters import IGNORED_OPTIONS, ImportParameters
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vitrea.jobs.import_checks import SetAside
+    from vitrea.records.micrographs import Micrographs
+    from vitrea.records.recorder import Recorder
+    from vitrea.records.table import Table
+
+Format = Literal["auto", "star", "box", "ximdisp", "xmipp", "cistem"]
+
+
+class CoordinateImportParameters(ImportParameters):
+    """Import coordinates of particles: STAR, EMAN's .box, Ximdisp, XMIPP, one file a micrograph; cisTEM's list for all.
+
+    A file belongs to the micrograph whose name, without ending, its own name begins with: mic1_manualpick.star and
+    mic1.box to mic1.mrc. Coordinates outside the image are left out and counted. Written are one STAR file a micrograph
+    and their list, coordinates.star, which vitrea extract and RELION take. Files that cannot be read or belong to no
+    micrograph are listed in coordinates_set_aside.star.
+    """
+
+    micrographs: Path = parameter(..., "STAR file with the micrographs.", options=["--mics"])
+    format: Format = parameter("auto", "Format of the files; auto: their endings and first lines tell.")
+    scale: float = parameter(
+        1.0, "Factor for coordinates in pixels of micrographs that were binned: 2 where by 2.", gt=0, expert=True
+    )
+    pick_name: str = parameter("import", "What the names of the coordinate files end in.", expert=True)
+
+
+def run(parameters: CoordinateImportParameters, context: Context) -> None:
+    """Read, check, write.
+
+    Raises
+    ------
+    InputError
+        If there are no coordinates for any micrograph, or cisTEM's list names others.
+    """
+    from vitrea.formats.coordinates import write_coordinate_files
+    from vitrea.formats.micrograph_files import read_micrographs
+    from vitrea.jobs.import_checks import report_set_aside
+    from vitrea.jobs.pick_files import Names, check_names, write_picks
+    from vitrea.records.errors import InputError
+
+    recorder = context.recorder
+    micrographs = read_micrographs(parameters.micrographs, require_optics=False)
+    names = Names(parameters.output, parameters.pick_name)
+    check_names(names, list(micrographs.names))
+    tables, aside, total = _read(parameters, micrographs, recorder)
+    if not any(map(len, tables.values())):
+        first = f": {aside[0].reason}" if aside else ""
+        raise InputError(f"there are no coordinates for any of the {len(micrographs)} micrographs{first}")
+    kept = _inside(tables, micrographs, recorder)
+    files = {}
+    for row, table in kept.items():
+        name = str(micrographs.names[row])
+        write_picks(names.coordinates(name), table, f"imported with: {context.command}" if context.command else "")
+        files[name] = str(names.coordinates(name))
+    path = parameters.output / "coordinates.star"
+    write_coordinate_files(path, files)
+    count = sum(map(len, kept.values()))
+    recorder.event("text", text=f"{path}: {count} particles in {len(files)} of {len(micrographs)} micrographs")
+    without = [str(name) for row, name in enumerate(micrographs.names) if not len(kept.get(row, ()))]
+    if without:
+        recorder.warn(f"{len(without)} micrographs have no coordinates, {without[0]} among them")
+    report_set_aside(aside, total, "file", parameters.output / "coordinates_set_aside.star", recorder)
+
+
+def _read(
+    parameters: CoordinateImportParameters, micrographs: Micrographs, recorder: Recorder
+) -> tuple[dict[int, Table], list[SetAside], int]:
+    """Return coordinates in pixels by row of the micrograph, the files set aside, and how many files there were."""
+    from vitrea.formats.coordinates import read_cistem_positions, read_coordinates
+    from vitrea.formats.micrograph_files import expand_names
+    from vitrea.jobs.import_checks import SetAside, over_files
+    from vitrea.records.errors import InputError
+
+    if not parameters.input:
+        raise InputError('give the coordinate files: names, folders, or patterns in quotes ("Picks/*.box")')
+    endings = (".star", ".box", ".coords", ".pos", ".xmd", ".txt", ".plt")
+    paths = list(dict.fromkeys(expand_names(parameters.input, endings)))
+    names = [str(name) for name in micrographs.names]
+    if parameters.format == "cistem":
+        if len(paths) != 1:
+            raise InputError(f"--format cistem takes one list of all micrographs, not {len(paths)} files")
+        listed = read_cistem_positions(paths[0], names, micrographs.pixel_sizes)
+        return {row: table for row, table in enumerate(listed) if len(table)}, [], 1
+    form = None if parameters.format == "auto" else parameters.format
+    good, aside = over_files(paths, lambda path: read_coordinates(path, form), recorder, "Reading coordinates")
+    tables: dict[int, Table] = {}
+    owner: dict[int, Path] = {}
+    for path, table in good.items():
+        row = owning_micrograph(path, names)
+        if row is None:
+            aside.append(SetAside(str(path), f"{path} belongs to none of the {len(names)} micrographs by its name"))
+        elif row in tables:
+            aside.append(SetAside(str(path), f"{path} and {owner[row]} both belong to {names[row]}"))
+        else:
+            tables[row], owner[row] = _scaled(table, parameters.scale), path
+    return tables, aside, len(paths)
+
+
+def owning_micrograph(path: Path, names: Sequence[str]) -> int | None:
+    """Return the row of the micrograph a coordinate file belongs to by its name: the longest that it begins with."""
+    stem = path.stem
+    best, length = None, 0
+    for row, name in enumerate(names):
+        own = Path(name).stem
+        # mic1 does not own mic10.box: what follows must not go on the name.
+        if len(own) > length and stem.startswith(own) and not stem[len(own) : len(own) + 1].isalnum():
+            best, length = row, len(own)
+    return best
+
+
+def _scaled(table: Table, scale: float) -> Table:
+    from vitrea.formats.coordinates import COORDINATE_LABELS
+
+    return table.with_columns({label: table.numbers(label) * scale for label in COORDINATE_LABELS})
+
+
+def _inside(tables: dict[int, Table], micrographs: Micrographs, recorder: Recorder) -> dict[int, Table]:
+    """Leave out coordinates outside the images; say of how many, and warn of images that cannot be looked at."""
+    from vitrea.formats.coordinates import X, Y
+    from vitrea.formats.micrograph_files import locate_image
+    from vitrea.formats.movies import read_movie_header
+    from vitrea.records.errors import InputError
+
+    kept = {}
+    for row, table in tables.items():
+        try:
+            _, height, width = read_movie_header(locate_image(micrographs, row)).shape
+        except InputError as error:
+            recorder.warn(f"the coordinates of {micrographs.names[row]} are taken unchecked: {error}")
+            kept[row] = table
+            continue
+        x, y = table.numbers(X), table.numbers(Y)
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        if not inside.all():
+            hint = "; are they of a binned micrograph, or in Å?" if 2 * inside.sum() < len(inside) else ""
+            recorder.warn(
+                f"{(~inside).sum()} of {len(inside)} coordinates lie outside {micrographs.names[row]} ({width} x "
+                f"{height} pixels) and are left out{hint}"
+            )
+        kept[row] = table.rows(inside)
+    return kept
+
+
+JOB = Job(
+    name="import coordinates",
+    summary="Check particle coordinates of other programs, and write them for the micrographs.",
+    parameters=CoordinateImportParameters,
+    run=run,
+    ignored_options=IGNORED_OPTIONS,
+)
