@@ -19,7 +19,8 @@ class MapImportParameters(ImportParameters):
     """Import maps: MRC and CCP4, any order of axes, any pixel type, gzip and bzip2.
 
     Each is read whole and checked, and written as NAME.mrc: 32-bit floats, axes in the order x, y, z, with the voxel
-    size given or that of its header. What is truncated, no map, or empty is set aside and listed in maps_set_aside.star.
+    size given or that of its header. What is truncated, no map, or empty is set aside and listed in
+    maps_set_aside.star.
     """
 
     voxel_size: float = parameter(

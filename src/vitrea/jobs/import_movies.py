@@ -22,8 +22,8 @@ class MovieImportParameters(ExposureParameters):
     """Import movies: MRC, TIFF as SerialEM and RELION compress it, EER.
 
     Headers of all files are read first, those of all pages of TIFF and EER. What is truncated, corrupt, or differs from
-    most in size or number of frames is set aside and listed in movies_set_aside.star with the reason; the rest is written to
-    movies.star.
+    most in size or number of frames is set aside and listed in movies_set_aside.star with the reason; the rest is
+    written to movies.star.
 
     A gain reference is compared with what the camera counted: frames of some movies are summed, and all eight
     flips and rotations get a score, the correlation of the counts with the inverse of the gain. The best is taken,
