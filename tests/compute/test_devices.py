@@ -10,13 +10,12 @@ import pytest
 import torch
 
 from vitrea.compute.devices import (
-    _cgroup_processors,
-    available_threads,
     choose_device,
     cpu_features,
     describe_device,
     set_threads,
 )
+from vitrea.compute.processors import _cgroup_processors, available_threads
 from vitrea.records.errors import InputError
 
 

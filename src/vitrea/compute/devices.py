@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from vitrea.compute.processors import available_threads
 from vitrea.records.errors import InputError
 
 
@@ -73,22 +73,6 @@ def choose_device(wish: str = "auto") -> torch.device:
         present = f"there are {count}" if count else "this machine, or this build of torch, has none"
         raise InputError(f"device {wish!r} is not here: of CUDA devices {present}.")
     return torch.device("cuda", index)
-
-
-def available_threads() -> int:
-    """Return how many processors this process may use: its affinity, and the quota of its container (cgroup v2)."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_processors(Path("/sys/fs/cgroup/cpu.max"))
-    return max(1, min(count, quota)) if quota else count
-
-
-def _cgroup_processors(path: Path) -> int | None:
-    """Read a ``cpu.max`` file ("200000 100000": two processors); None where there is no limit."""
-    try:
-        quota, period = path.read_text(encoding="ascii").split()
-        return max(1, round(int(quota) / int(period)))
-    except (OSError, ValueError):  # no such file, or "max 100000"
-        return None
 
 
 def set_threads(count: int = 0) -> int:
