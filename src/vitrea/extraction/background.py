@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+_ROUNDING = float(np.finfo(np.float32).eps)
 _PIECE_PIXELS = 1 << 17  # what is worked on at a time stays in a processor's cache
 
 
@@ -139,11 +140,16 @@ def normalise(
 
 
 def _flatten(pixels: Array, background: Background, ramp: bool) -> Array:
-    """Subtract best planes, or means, from images [n, pixels], in place; return the background's deviations, [n]."""
+    """Subtract best planes, or means, from images [n, pixels], in place; return the background's deviations, [n].
+
+    A deviation that is no more than rounding of the background's level is 0.
+    """
     fit = background.fit if ramp else background.mean_fit
     with np.errstate(invalid="ignore", over="ignore"):
-        pixels -= (pixels @ fit) @ background.plane[: fit.shape[1]]
+        planes = pixels @ fit
+        pixels -= planes @ background.plane[: fit.shape[1]]
         root: Array = np.sqrt(np.square(pixels) @ background.weights / background.count)
+    root[root < _ROUNDING * np.abs(planes[:, 0])] = 0.0
     return root
 
 

@@ -1,8 +1,8 @@
 """FREALIGN's parameter files (``.par``), versions 8, 9 and that of frealignX and cisTEM.
 
 One line an image: its number in the stack, angles (psi, theta, phi), shifts, magnification, film, defocus, and scores;
-lines that begin with C are comments (Grigorieff 2007, doi:10.1016/j.jsb.2006.05.004). What the columns mean beside RELION's
-labels is in `particles_of_par` and `par_of_particles`.
+lines that begin with C are comments (Grigorieff 2007, doi:10.1016/j.jsb.2006.05.004). What the columns mean beside
+RELION's labels is in `particles_of_par` and `par_of_particles`.
 """
 
 from __future__ import annotations

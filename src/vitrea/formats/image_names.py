@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -31,6 +32,15 @@ def split_image_name(name: str) -> tuple[str, int]:
 def join_image_name(file: str, index: int) -> str:
     """Return the name of the image at an index, from 0, of a file."""
     return f"{index + 1:06d}@{file}"
+
+
+def project_name(path: Path) -> str:
+    """Return a file's name from the project folder, which is the current one; absolute if it lies elsewhere.
+
+    Links are kept as they are.
+    """
+    absolute, here = Path(os.path.normpath(path.absolute())), Path.cwd()
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
 
 
 def search_folders(root: Path | None) -> list[Path]:

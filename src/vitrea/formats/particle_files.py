@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrea.formats.image_names import find_file, join_image_name, split_image_name
+from vitrea.formats.image_names import find_file, join_image_name, project_name, split_image_name
 from vitrea.formats.image_stacks import read_stack_header
 from vitrea.formats.optics_groups import (
     GROUP,
@@ -143,16 +142,12 @@ def relink_images(particles: Particles, folder: str | Path) -> Particles:
     """
     if IMAGE_NAME not in particles.table:
         return replace(particles, image_root=Path(folder))
-    here = Path.cwd().resolve()
     new_names: dict[str, str] = {}
     names = []
     for name in particles.table[IMAGE_NAME]:
         file, index = split_image_name(name)
         if file not in new_names:
-            place = Path(
-                os.path.normpath(find_file(file, particles.image_root).absolute())
-            )  # links are kept as they are
-            new_names[file] = str(place.relative_to(here)) if place.is_relative_to(here) else str(place)
+            new_names[file] = project_name(find_file(file, particles.image_root))
         if new_names[file] == file:
             names.append(name)  # the same text, not one more of it
         else:

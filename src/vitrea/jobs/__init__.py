@@ -37,8 +37,13 @@ JOBS: tuple[JobEntry, ...] = (
     JobEntry("import coordinates", "Check particle coordinates of other programs, and write them for the micrographs."),
     JobEntry("import particles", "Check the stacks of a particle set, or list the images of stacks alone."),
     JobEntry("import maps", "Check maps and write them as plain MRC files with the right voxel size."),
+    JobEntry("motion", "Align the frames of movies, whole and in patches, and sum them, weighted by exposure."),
+    JobEntry("ctf", "Estimate defocus, astigmatism and phase shift of micrographs from their Thon rings."),
     JobEntry("pick blob", "Find particles in micrographs without a reference, by their size."),
     JobEntry("extract", "Cut particles out of micrographs or movie frames, normalised, rescaled, re-centred."),
+    JobEntry(
+        "preprocess", "Make particle images of other programs ready: normalise, invert, rescale, window; MRC and STAR."
+    ),
     JobEntry("class2d", "Sort particles into 2D classes and average them, without a reference."),
     JobEntry("initial-model", "Make a first 3D model from nothing but particles."),
     JobEntry("class3d", "Sort particles into several 3D maps, from one low-pass filtered reference or several."),
@@ -62,6 +67,8 @@ JOBS: tuple[JobEntry, ...] = (
     JobEntry("star histogram", "Show statistics and a histogram of a column of a STAR file."),
     JobEntry("star select", "Keep the rows of a STAR file that meet conditions on their columns."),
     JobEntry("star operate", "Add, change, rename or remove columns of a STAR file, or sort its rows."),
+    JobEntry("star loopheader", "Write the head of a STAR table, for rows that a script appends."),
+    JobEntry("star datablock", "Write rows of a STAR table for the images of a stack, for files, or for XMIPP's list."),
     JobEntry("star combine", "Put the tables of several STAR files one behind the other, optics groups merged."),
     JobEntry("star split", "Divide a STAR file into parts of equal size, at random, or by a column."),
     JobEntry("star join", "Add columns of one STAR file to another, in the rows that have the same key."),

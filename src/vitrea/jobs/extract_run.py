@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from vitrea.extraction.processing import ImageProcessor
 from vitrea.extraction.windows import cut_windows, place_windows
 from vitrea.formats.coordinates import COORDINATE_LABELS, MICROGRAPH
-from vitrea.formats.image_names import join_image_name
+from vitrea.formats.image_names import join_image_name, project_name
 from vitrea.formats.movies import Movie, open_movie
 from vitrea.formats.mrc import StackWriter, read_header
 from vitrea.formats.star import read_star, write_star
@@ -319,12 +318,6 @@ def _name_columns(
     columns["rlnNrOfFrames"] = np.full(len(names), count * frames.average)
     columns["rlnAverageNrOfFrames"] = np.full(len(names), frames.average)
     return columns
-
-
-def project_name(path: Path) -> str:
-    """Return a file's name from the project folder, which is the current one; absolute if it lies elsewhere."""
-    absolute, here = Path(os.path.normpath(path.absolute())), Path.cwd()
-    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
 
 
 def _ordered(table: Table) -> Table:
