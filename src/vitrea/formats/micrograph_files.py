@@ -293,8 +293,10 @@ def _filled(table: Table, given: GivenOptics, path: Path) -> Table:
             continue
         if label not in table:
             new[label] = np.full(len(table), float(value))
-        elif table[label].dtype != object and not np.allclose(table.numbers(label), value, rtol=1e-3, atol=1e-6):
-            raise _contradiction(path, label, float(table.numbers(label)[0]), value)
+        elif table[label].dtype != object:
+            other = ~np.isclose(table.numbers(label), value, rtol=1e-3, atol=1e-6)
+            if other.any():
+                raise _contradiction(path, label, float(table.numbers(label)[other][0]), value)
     return table.with_columns(new)
 
 
