@@ -73,6 +73,9 @@ JOBS: tuple[JobEntry, ...] = (
     JobEntry("star split", "Divide a STAR file into parts of equal size, at random, or by a column."),
     JobEntry("star join", "Add columns of one STAR file to another, in the rows that have the same key."),
     JobEntry("star compare", "Tell which rows two STAR files share, and how their columns differ."),
+    JobEntry(
+        "star convert", "Convert particles between RELION's dialects, cisTEM, FREALIGN, cryoSPARC, XMIPP and EMAN2."
+    ),
 )
 
 # What a family's first word means where no second follows.

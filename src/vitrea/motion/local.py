@@ -118,18 +118,20 @@ def measure_trajectories(
     groups = frame_groups(len(frames), group_size)
     grouped = torch.stack([frames[group].sum(dim=0) for group in groups]) if group_size > 1 else frames
     times = np.array([(group.start + group.stop - 1) / 2 for group in groups], dtype=np.float64)
-    rows, columns = (_tiles(length, count) for length, count in zip(frames.shape[1:], patches[::-1], strict=True))
+    (above, rows), (left, columns) = (
+        _tiles(length, count) for length, count in zip(frames.shape[1:], patches[::-1], strict=True)
+    )
+    # Patches at the border reach over it, where there is nothing: every patch has its centre at that of its share.
+    grouped = torch.nn.functional.pad(grouped - grouped.mean(dim=(1, 2), keepdim=True), (left, left, above, above))
     furthest = min(settings.maximum_shift, _FURTHEST)
     local = replace(settings, minimum_shift=0.0, maximum_shift=furthest, smoothing="none")
     centres, shifts, converged = [], [], []
     for row in rows:
         for column in columns:
-            centre = np.array([_centre(column, frames.shape[2]), _centre(row, frames.shape[1])])
+            centre = np.array([_centre(column, left, frames.shape[2]), _centre(row, above, frames.shape[1])])
             patch = grouped[:, row, column]
             shape: Shape = (patch.shape[1], patch.shape[2])
-            spectra = rectangle_to_fourier(
-                (patch - patch.mean(dim=(1, 2), keepdim=True)) * _taper(shape, frames.device)
-            )
+            spectra = rectangle_to_fourier(patch * _taper(shape, frames.device))
             alignment = align_frames(spectra, shape, pixel_size, local)
             moved = alignment.shifts * scale
             centres.append(centre)
@@ -138,16 +140,17 @@ def measure_trajectories(
     return Trajectories(np.array(centres), times, np.array(shifts), np.array(converged, dtype=np.bool_))
 
 
-def _tiles(length: int, count: int) -> list[slice]:
-    """Return overlapping windows that share a line evenly."""
+def _tiles(length: int, count: int) -> tuple[int, list[slice]]:
+    """Return how far windows reach over the ends of a line, and overlapping windows that share the line thus padded."""
     share = length / count
-    size = smooth_size(min(length, share * (1 + 2 * _OVERLAP)), length - length % 2)
+    size = smooth_size(share * (1 + 2 * _OVERLAP), 2 * length)
     starts = [round((number + 0.5) * share - size / 2) for number in range(count)]
-    return [slice(start, start + size) for start in (min(max(0, one), length - size) for one in starts)]
+    margin = max(0, -starts[0], starts[-1] + size - length)
+    return margin, [slice(start + margin, start + margin + size) for start in starts]
 
 
-def _centre(tile: slice, length: int) -> float:
-    return float((tile.start + tile.stop - 1) / 2 / length - 0.5)
+def _centre(tile: slice, margin: int, length: int) -> float:
+    return float(((tile.start + tile.stop - 1) / 2 - margin) / length - 0.5)
 
 
 def _taper(shape: Shape, device: torch.device) -> Tensor:
