@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vitrea.extraction.background import Background, Normalisation, normalise
-from vitrea.fourier.transforms import resample, resize_box
 
 
 @dataclass(frozen=True)
@@ -113,13 +111,21 @@ def rescale_images(images: NDArray[np.float32], size: int) -> NDArray[np.float32
         them), so that images agree with those it extracts.
     """
     old = images.shape[-1]
-    stack = torch.from_numpy(images)
     if size >= old or size % 2 or old % 2:
-        return _as_array(resample(stack, size))
-    transforms = torch.fft.rfft2(stack, norm="forward")
-    rows = torch.cat([torch.arange(size // 2 + 1), torch.arange(old - size // 2 + 1, old)])
-    kept = transforms[:, rows, : size // 2 + 1]
-    return _as_array(torch.fft.irfft2(kept, s=(size, size), norm="forward"))
+        return _resampled(images, size)
+    columns = np.fft.rfft(images, axis=-1, norm="forward")[..., : size // 2 + 1]
+    transforms = np.fft.fft(columns, axis=-2, norm="forward")
+    rows = np.r_[: size // 2 + 1, old - size // 2 + 1 : old]
+    columns = np.fft.ifft(transforms[:, rows], axis=-2, norm="forward")
+    return np.fft.irfft(columns, n=size, axis=-1, norm="forward").astype(np.float32, copy=False)
+
+
+def _resampled(images: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    import torch  # loading it takes longer than most extractions, which need none of it
+
+    from vitrea.fourier.transforms import resample
+
+    return np.asarray(resample(torch.from_numpy(images), size).numpy(), dtype=np.float32)
 
 
 def window_images(images: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -137,14 +143,13 @@ def window_images(images: NDArray[np.float32], size: int) -> NDArray[np.float32]
         Added pixels have the mean of each image's outermost rows and columns: zeros would draw a frame around images
         whose background is not zero.
     """
-    if size <= images.shape[-1]:
-        return _as_array(resize_box(torch.from_numpy(images), size))
+    old = images.shape[-1]
+    start = old // 2 - size // 2
+    if size <= old:
+        return np.ascontiguousarray(images[:, start : start + size, start : start + size])
     sides = (images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1])
-    level = np.concatenate(sides, axis=1).mean(axis=1, dtype=np.float64).astype(np.float32)[:, None, None]
-    padded = _as_array(resize_box(torch.from_numpy(images - level), size))
-    padded += level
-    return padded
-
-
-def _as_array(images: torch.Tensor) -> NDArray[np.float32]:
-    return np.asarray(images.numpy(), dtype=np.float32)
+    level = np.concatenate(sides, axis=1).mean(axis=1, dtype=np.float64)
+    windows = np.empty((len(images), size, size), dtype=np.float32)
+    windows[...] = level[:, None, None]
+    windows[:, -start : old - start, -start : old - start] = images
+    return windows

@@ -26,6 +26,7 @@ HEADER_BYTES = 1024
 PACKED_MODE = 101  # IMOD's: two 4-bit values a byte, the low half first, rows of whole bytes
 MODE_DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2", PACKED_MODE: "u1"}
 _MODE_NAMES = {3: "complex 16-bit integers", 4: "complex 32-bit numbers"}
+_PIECE = 1 << 15  # values of which statistics are taken at a time
 _MODE_HELP = "; convert it to mode 2 (32-bit float) first"
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2"}
 _IMOD_STAMP, _SIGNED_BYTES = 1146047817, 1  # what IMOD and SerialEM leave in a header; bit of the word after it
@@ -257,13 +258,18 @@ class Statistics:
     squares: float = 0.0
 
     def add(self, values: NDArray[Any]) -> None:
-        """Take in an array of any shape."""
-        if values.size == 0:
-            return
+        """Take in an array of any shape, in pieces that stay in a processor's cache."""
+        flat = values.reshape(-1)
+        for start in range(0, len(flat), _PIECE):
+            self._add_piece(flat[start : start + _PIECE])
+
+    def _add_piece(self, values: NDArray[Any]) -> None:
         self.minimum = min(self.minimum, float(values.min()))
         self.maximum = max(self.maximum, float(values.max()))
-        mean = float(values.mean(dtype=np.float64))
-        squares = float(values.var(dtype=np.float64)) * values.size
+        exact = values.astype(np.float64)
+        mean = float(exact.mean())
+        exact -= mean
+        squares = float(exact @ exact)
         total = self.count + values.size
         delta = mean - self.mean
         self.squares += squares + delta * delta * self.count * values.size / total

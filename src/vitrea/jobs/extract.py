@@ -37,7 +37,7 @@ def run(parameters: ExtractParameters, context: Context) -> None:
     JobError
         If no particle could be extracted.
     """
-    from vitrea.compute.devices import available_threads
+    from vitrea.compute.processors import available_threads
     from vitrea.formats.particle_files import write_particles
     from vitrea.jobs.extract_inputs import read_extraction_input
     from vitrea.jobs.extract_run import extract_all
