@@ -146,6 +146,8 @@ def _row_form(column: Column, exact: bool) -> tuple[str, Sequence[object]]:
     """Return how a column is printed, as in ``%12.6f``, and the values to print so."""
     if column.dtype.kind in "iub":
         return "d", column.tolist()
+    if column.dtype.kind == "U":  # words, quoted as another program wants them
+        return "s", column.tolist()
     if column.dtype.kind != "f":
         return "s", _quote_all(column.tolist())
     values = np.asarray(column, dtype=np.float64)
