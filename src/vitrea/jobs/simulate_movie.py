@@ -81,7 +81,7 @@ def run(parameters: MovieParameters, context: Context) -> None:
         path = folder / _FOLDER / f"{stem}.{parameters.format}"
         _write_movie(path, parameters, setup, shot, camera, context)
         metadata = folder / TRUTH_FOLDER / f"{stem}.star"
-        _write_motion(metadata, path, parameters, setup, motion)
+        _write_motion(metadata, path, parameters, setup, motion, camera)
         write_landscape(folder / TRUTH_FOLDER, stem, shot)
         snr = shot.signal_to_noise(setup.diameter)
         truths.append(ShotTruth(str(path), shot.lens, shot.particles, snr, str(metadata)))
@@ -106,15 +106,15 @@ def _camera(parameters: MovieParameters, setup: Setup) -> _Camera:
     from vitrea.formats.mrc import write_stack
     from vitrea.simulate.detector import draw_defects, draw_gain
 
-    size, folder = setup.shooting.size, parameters.output
+    size = setup.shooting.size
     dead, hot = draw_defects(parameters.seed, size, parameters.defects)
     gain = draw_gain(parameters.seed, size) if parameters.gain else np.ones(size, dtype=np.float32)
     gain.flat[dead] = 0
     if parameters.gain or len(dead):
-        write_stack(folder / "gain.mrc", gain, setup.optics.pixel_size)
+        write_stack(_gain_name(parameters), gain, setup.optics.pixel_size)
     if len(hot):
         lines = [f"{place % size[1]} {place // size[1]} 1 1\n" for place in sorted(hot.tolist())]
-        write_text(folder / "defects.txt", "".join(lines))
+        write_text(Path(_defects_name(parameters)), "".join(lines))
     return _Camera(gain if parameters.gain or len(dead) else None, hot)
 
 
@@ -145,37 +145,40 @@ def _write_movie(
     write_movie(path, recorded(), setup.optics.pixel_size, "uint8" if per_frame < _FEW and hot < 256 else "uint16")
 
 
-def _write_motion(path: Path, movie: Path, parameters: MovieParameters, setup: Setup, motion: Motion) -> None:
-    """Write the shifts that undo a motion as RELION's motion correction does, in pixels of the movie."""
-    from vitrea.formats.star import write_star
-    from vitrea.records.table import Table
+def _write_motion(
+    path: Path, movie: Path, parameters: MovieParameters, setup: Setup, motion: Motion, camera: _Camera
+) -> None:
+    """Write the shifts that undo a motion as a motion correction does."""
+    from vitrea.formats.motion_files import write_motion
+    from vitrea.records.movie_motion import MovieMotion
 
     rows, columns = setup.shooting.size
-    general = {
-        "rlnImageSizeX": columns,
-        "rlnImageSizeY": rows,
-        "rlnImageSizeZ": parameters.frames,
-        "rlnMicrographMovieName": str(movie),
-        "rlnMicrographBinning": 1.0,
-        "rlnMicrographOriginalPixelSize": setup.optics.pixel_size,
-        "rlnMicrographDoseRate": parameters.exposure / parameters.frames,
-        "rlnMicrographPreExposure": parameters.pre_exposure,
-        "rlnVoltage": setup.optics.voltage,
-        "rlnMicrographStartFrame": 1,
-        "rlnMotionModelVersion": 1,
-    }
-    if parameters.gain or parameters.defects:
-        general["rlnMicrographGainName"] = str(parameters.output / "gain.mrc")
-    shifts = Table(
-        {
-            "rlnMicrographFrameNumber": np.arange(1, parameters.frames + 1),
-            "rlnMicrographShiftX": -motion.drift[:, 0],
-            "rlnMicrographShiftY": -motion.drift[:, 1],
-        }
+    truth = MovieMotion(
+        movie=str(movie),
+        frames=parameters.frames,
+        rows=rows,
+        columns=columns,
+        first_frame=1,
+        pixel_size=setup.optics.pixel_size,
+        binning=1.0,
+        shifts=-motion.drift,
+        coefficients=-motion.local,
+        hot_pixels=np.stack([camera.hot % columns, camera.hot // columns], axis=1),
+        exposure_per_frame=parameters.exposure / parameters.frames,
+        pre_exposure=parameters.pre_exposure,
+        voltage=setup.optics.voltage,
+        gain=_gain_name(parameters),
+        defects=_defects_name(parameters),
     )
-    coefficients = -motion.local.ravel()
-    model = Table({"rlnMotionModelCoeffsIdx": np.arange(len(coefficients)), "rlnMotionModelCoeff": coefficients})
-    write_star(path, {"general": general, "global_shift": shifts, "local_motion_model": model})
+    write_motion(path, truth)
+
+
+def _gain_name(parameters: MovieParameters) -> str:
+    return str(parameters.output / "gain.mrc") if parameters.gain or parameters.defects else ""
+
+
+def _defects_name(parameters: MovieParameters) -> str:
+    return str(parameters.output / "defects.txt") if parameters.defects > 1 else ""
 
 
 def _movies(parameters: MovieParameters, setup: Setup, shots: list[ShotTruth]) -> Movies:
@@ -187,10 +190,9 @@ def _movies(parameters: MovieParameters, setup: Setup, shots: list[ShotTruth]) -
         Movies.name_label: text_column([shot.name for shot in shots]),
         "rlnOpticsGroup": np.full(len(shots), setup.optics.group),
     }
-    if parameters.gain or parameters.defects:
-        columns[Movies.GAIN] = text_column([str(parameters.output / "gain.mrc")] * len(shots))
-    if parameters.defects > 1:
-        columns[Movies.DEFECTS] = text_column([str(parameters.output / "defects.txt")] * len(shots))
+    for label, name in ((Movies.GAIN, _gain_name(parameters)), (Movies.DEFECTS, _defects_name(parameters))):
+        if name:
+            columns[label] = text_column([name] * len(shots))
     return Movies(Table(columns), (replace(setup.optics, image_size=0),))
 
 

@@ -1,40 +1,62 @@
 """An image moved by a smooth field of displacements, with quintic B-splines: the accuracy that a simulated truth needs.
 
-The spline's coefficients come from Fourier space (`spline_filter`), where dividing by the transform of the sampled
-B-spline is exact (Unser 1999, doi:10.1109/79.799930). Up to half of Nyquist amplitudes are kept to 0.2%, and phases
-to 0.001 pixel. `kernels.warp` is the fast counterpart for real movies.
+The image is sampled 1.5 times finer first, by padding its transform; the coefficients of the spline are found there,
+where dividing by the transform of the sampled B-spline is exact (Unser 1999, doi:10.1109/79.799930). A wave of frequency
+f (1 is the finer sampling) loses twice (f / (1 - f))^6 of its amplitude: 0.3% at 0.75 of Nyquist, 3% at Nyquist.
+`kernels.warp` is the fast counterpart for real movies.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from numba import njit, prange
+from scipy.fft import next_fast_len
 from torch import Tensor
 
+_FINER = 1.5
 _ROUNDS = 2  # of the fixed point x = y - m(x): m changes by a pixel in a hundred at most
 
 
-def spline_filter(shape: tuple[int, int]) -> Tensor:
-    """Return the factor that turns an image's half transform into that of its quintic B-spline's coefficients.
+def spline_coefficients(transform: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return the coefficients of an image's quintic B-spline on a grid 1.5 times finer.
 
     Parameters
     ----------
+    transform : Tensor of complex64, shape [rows, columns // 2 + 1]
+        Orthonormal half transform of the image.
     shape : tuple of int
         Rows and columns of the image.
 
     Returns
     -------
-    Tensor of float32, shape [rows, columns // 2 + 1]
+    Tensor of float32, shape [finer rows, finer columns]
     """
-    sampled = []
-    for frequency in (torch.fft.fftfreq(shape[0]), torch.fft.rfftfreq(shape[1])):
-        angle = 2 * torch.pi * frequency
-        sampled.append((66 + 52 * torch.cos(angle) + 2 * torch.cos(2 * angle)) / 120)
-    return 1 / (sampled[0][:, None] * sampled[1])
+    finer = (
+        next_fast_len(math.ceil(_FINER * shape[0]), real=True),
+        next_fast_len(math.ceil(_FINER * shape[1]), real=True),
+    )
+    down, across = (_sampled_spline(torch.fft.fftfreq(finer[0])), _sampled_spline(torch.fft.rfftfreq(finer[1])))
+    padded = torch.zeros(finer[0], finer[1] // 2 + 1, dtype=transform.dtype)
+    positive, negative, half = (shape[0] + 1) // 2, shape[0] // 2, shape[1] // 2 + 1
+    scale = math.sqrt(finer[0] * finer[1] / (shape[0] * shape[1]))
+    across = scale / across[:half]
+    padded[:positive, :half] = transform[:positive] * (across / down[:positive, None])
+    padded[finer[0] - negative :, :half] = transform[positive:] * (across / down[finer[0] - negative :, None])
+    coefficients: Tensor = torch.fft.irfft2(padded, s=finer, norm="ortho")
+    return coefficients
+
+
+def _sampled_spline(frequency: Tensor) -> Tensor:
+    """Transform of the quintic B-spline's values at whole numbers; frequency in cycles per sample."""
+    angle = 2 * torch.pi * frequency
+    return (66 + 52 * torch.cos(angle) + 2 * torch.cos(2 * angle)) / 120
 
 
 def warp_spline(
     coefficients: Tensor,
+    shape: tuple[int, int],
     field: Tensor,
     area: tuple[int, int, int, int],
     drift: tuple[float, float] = (0.0, 0.0),
@@ -43,8 +65,10 @@ def warp_spline(
 
     Parameters
     ----------
-    coefficients : Tensor of float32, shape [rows, columns]
-        Of the image's quintic B-spline; the image is periodic.
+    coefficients : Tensor of float32, shape [finer rows, finer columns]
+        From `spline_coefficients`; the image is periodic.
+    shape : tuple of int
+        Rows and columns of the image itself.
     field : Tensor of float64, shape [2, 6]
         m along x and y in pixels: coefficients of 1, x, x², y, y², xy, with x and y from -0.5 to 0.5 over `area`.
     area : tuple of int
@@ -57,7 +81,8 @@ def warp_spline(
     Tensor of float32, shape [height, width]
     """
     out = torch.empty(area[2], area[3], dtype=torch.float32)
-    _warp(coefficients.numpy(), field.double().numpy(), area, drift, out.numpy())
+    finer = (coefficients.shape[0] / shape[0], coefficients.shape[1] / shape[1])
+    _warp(coefficients.numpy(), finer, field.double().numpy(), area, drift, out.numpy())
     return out
 
 
@@ -87,7 +112,7 @@ def _value(c, x, y):  # type: ignore[no-untyped-def]
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def _warp(image, field, area, drift, out):  # type: ignore[no-untyped-def]
+def _warp(image, finer, field, area, drift, out):  # type: ignore[no-untyped-def]
     rows, columns = image.shape
     top, left, height, width = area
     for i in prange(height):
@@ -100,7 +125,7 @@ def _warp(image, field, area, drift, out):  # type: ignore[no-untyped-def]
                 x = j - drift[0] - _value(field[0], u, v)
                 y = i - drift[1] - _value(field[1], u, v)
             # The image has drifted: the place to read is the one before the field acted, moved by the drift.
-            x, y = x + drift[0] + left, y + drift[1] + top
+            x, y = finer[1] * (x + drift[0] + left), finer[0] * (y + drift[1] + top)
             x0, y0 = int(x // 1.0), int(y // 1.0)
             _weights(x - x0, wx)
             _weights(y - y0, wy)

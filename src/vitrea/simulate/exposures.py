@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitrea.kernels.spline_warp import spline_filter, warp_spline
+from vitrea.kernels.spline_warp import spline_coefficients, warp_spline
 from vitrea.simulate.canvas import Canvas
 from vitrea.simulate.motion import Motion
 from vitrea.simulate.scene import Scene
@@ -37,23 +37,18 @@ def expected_frames(
     ndarray of float32, shape [height, width]
     """
     canvas = scene.canvas
-    local = motion is not None and bool(motion.local.any())
-    transfer = torch.ones(()) if transfer is None else transfer
-    if local:
-        transfer = transfer * spline_filter(canvas.shape)
+    area = (canvas.top, canvas.left, canvas.height, canvas.width)
     for frame, contrast in enumerate(scene.contrasts(frames, seed)):
-        contrast *= transfer
+        if transfer is not None:
+            contrast *= transfer
         if motion is not None:
             _shift(canvas, contrast, motion.drift[frame])
-        field = canvas.to_real(contrast)
-        if local:
-            assert motion is not None
-            area = (canvas.top, canvas.left, canvas.height, canvas.width)
-            field = warp_spline(
-                field, motion.field(frame), area, (float(motion.drift[frame, 0]), float(motion.drift[frame, 1]))
-            )
+        if motion is not None and motion.local.any():
+            drift = (float(motion.drift[frame, 0]), float(motion.drift[frame, 1]))
+            coefficients = spline_coefficients(contrast, canvas.shape)
+            field = warp_spline(coefficients, canvas.shape, motion.field(frame), area, drift)
         else:
-            field = canvas.crop(field)
+            field = canvas.crop(canvas.to_real(contrast))
         yield np.asarray((1 + field).numpy())
 
 

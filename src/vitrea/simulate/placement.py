@@ -44,7 +44,7 @@ def place_particles(
     inside: list[NDArray[np.float64]] = []
     outside: list[NDArray[np.float64]] = []
     low, high = np.array([-border, -border]), np.array([width + border, height + border]) - 1.0
-    if (high <= low).any():
+    if number == 0 or (high <= low).any():
         return np.empty((0, 2))
     for _ in range(_ROUNDS):
         candidates = random.uniform(low, high, size=(max(4 * number, 64), 2))
@@ -52,7 +52,8 @@ def place_particles(
             nearest = np.clip(np.rint(candidates).astype(int), 0, [allowed.shape[1] - 1, allowed.shape[0] - 1])
             candidates = candidates[allowed[nearest[:, 1], nearest[:, 0]]]
         for candidate in _keep_apart(candidates, inside + outside, spacing):
-            within = bool((candidate >= 0).all() and candidate[0] <= width - 1 and candidate[1] <= height - 1)
+            pixel = np.rint(candidate)
+            within = bool((pixel >= 0).all() and pixel[0] <= width - 1 and pixel[1] <= height - 1)
             (inside if within else outside).append(candidate)
             if len(inside) == number:
                 return np.array(inside + outside)

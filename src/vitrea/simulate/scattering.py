@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitrea.fourier.grid import frequency_radius
-from vitrea.fourier.transforms import to_fourier, to_real
+from vitrea.fourier.filters import apply_bfactor
 from vitrea.records.atomic_model import AtomicModel
 from vitrea.records.optics import Optics
 from vitrea.simulate.density import VOLTS
@@ -32,6 +31,7 @@ _PROTEIN_ATOM_VOLUME, _NUCLEOTIDE_VOLUME, _NUCLEOTIDE_ATOMS = 17.3, 301.0, 21.5
 # What hydrogens add to a protein's scattering at rest if the model lacks them, and the share of atoms they are.
 _HYDROGEN_SHARE, _FEW_HYDROGENS = 0.22, 0.1
 _SOLVENT_B_FACTOR = 300.0  # Å²: the displaced ice follows the molecule to within 2 Å
+_EXTENT_B_FACTOR, _EXTENT_SHARE = 1000.0, 0.995
 PROTEIN_VOLUME_PER_DALTON = 1.21  # Å³
 PROTEIN_POTENTIAL = 8.0  # V, mean inner potential of protein from free atoms (22.6 Å of scattering in 135 Å³)
 
@@ -164,18 +164,18 @@ def volts_of_map(voxels: NDArray[np.float32], voxel_size: float, mass: float) ->
 
 
 def _displace(voxels: NDArray[np.float32], voxel_size: float, weight: float) -> NDArray[np.float32]:
-    size = voxels.shape[-1]
-    frequency = frequency_radius(size, 3) / (size * voxel_size)
-    factor = 1 - weight * torch.exp(-_SOLVENT_B_FACTOR / 4 * frequency.square())
-    return to_real(to_fourier(torch.from_numpy(voxels), 3) * factor, size, 3).numpy()
+    blurred = apply_bfactor(torch.from_numpy(voxels), _SOLVENT_B_FACTOR, voxel_size).numpy()
+    return np.asarray(voxels - weight * blurred, dtype=np.float32)
 
 
 def extent(voxels: NDArray[np.float32], voxel_size: float) -> float:
-    """Return the diameter in Å of the sphere about the middle of the box that holds 99.5% of a map's squared values."""
+    """Return the diameter in Å of a molecule.
+
+    That of the sphere about the middle of the box which holds 99.5% of the squared values of the map, a little blurred.
+    """
     size = voxels.shape[-1]
+    blurred = apply_bfactor(torch.from_numpy(voxels), _EXTENT_B_FACTOR, voxel_size).double().numpy()
     axis = (np.arange(size) - size // 2) * voxel_size
     radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
-    power = np.bincount(
-        np.rint(radius / voxel_size).astype(int).ravel(), weights=voxels.astype(np.float64).ravel() ** 2
-    )
-    return 2 * voxel_size * float(np.searchsorted(np.cumsum(power), 0.995 * power.sum()))
+    power = np.bincount(np.rint(radius / voxel_size).astype(int).ravel(), weights=(blurred**2).ravel())
+    return 2 * voxel_size * float(np.searchsorted(np.cumsum(power), _EXTENT_SHARE * power.sum()))

@@ -137,6 +137,8 @@ def particle_contrast(
     Tensor of float32, of the canvas's shape
         -2 CTF phase. What leaves the canvas is lost.
     """
+    if not len(field):
+        return torch.zeros(canvas.shape)
     size = projectors[0].size
     patch = _patch_size(size, canvas.pixel_size, field)
     total = torch.zeros(canvas.shape[0] + 2 * patch, canvas.shape[1] + 2 * patch)
