@@ -2,9 +2,9 @@
 
 Usage: python benchmarks/extraction.py [MICROGRAPHS]
 
-Both are done on the same files in the same run, one after the other, several times; the best of each counts. Every file
-is flushed to the disk, as extraction does. Processor seconds are given as well: they depend less on what else the machine
-does.
+Both are done on the same files in the same run, one after the other, several times; the best of each counts. Every
+file is flushed to the disk, as extraction does. Processor seconds are given as well: they depend less on what else the
+machine does.
 """
 
 from __future__ import annotations
