@@ -183,7 +183,9 @@ def test_optics_groups_by_name_and_added_later(movies: Path) -> None:
         (3, "Tuesday_0", 200),
         (4, "Tuesday_1", 200),
     ]
-    with pytest.raises(InputError, match="have rlnMicrographDoseRate, but the new files lacks it"):
+    with pytest.raises(
+        InputError, match=r"rlnMicrographDoseRate is known of Import/movies\.star, but not of the new files"
+    ):
         run("movies", **same)
     with pytest.raises(InputError, match="does not match the name of Movies/m0"):
         run("movies", input=first, group_by="_Z(.)")

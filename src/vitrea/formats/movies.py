@@ -245,7 +245,7 @@ class _EerMovie(Movie):
 
 
 def _segments(file: Any, page: TiffPage) -> Iterator[bytes]:
-    for offset, count in zip(page.offsets.tolist(), page.counts.tolist(), strict=True):
+    for offset, count in zip(page.offsets, page.counts, strict=True):
         file.seek(offset)
         yield file.read(count)
 

@@ -6,6 +6,7 @@ kind it is; pixels are left to `tifffile` and `imagecodecs`. Formats: TIFF 6.0 (
 
 from __future__ import annotations
 
+import operator
 import os
 import struct
 from collections.abc import Iterator
@@ -13,16 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vitrea.formats.mrc_header import reading
 from vitrea.records.errors import InputError
 
 EER_COMPRESSIONS = (65000, 65001, 65002)
 
-_TYPE_CODES = {1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "u4", 6: "i1", 7: "u1", 8: "i2", 9: "i4", 10: "i4", 11: "f4",
-               12: "f8", 13: "u4", 16: "u8", 17: "i8", 18: "u8"}  # fmt: skip
+# Codes of `struct` and bytes a value, by TIFF's number of the type.
+_TYPES = {1: ("B", 1), 2: ("B", 1), 3: ("H", 2), 4: ("I", 4), 5: ("I", 4), 6: ("b", 1), 7: ("B", 1), 8: ("h", 2),
+          9: ("i", 4), 10: ("i", 4), 11: ("f", 4), 12: ("d", 8), 13: ("I", 4), 16: ("Q", 8), 17: ("q", 8),
+          18: ("Q", 8)}  # fmt: skip
 _RATIONALS = (5, 10)  # two numbers a value
 _WIDTH, _LENGTH, _BITS, _COMPRESSION, _STRIPS, _SAMPLES, _STRIP_BYTES = 256, 257, 258, 259, 273, 277, 279
 _RESOLUTION, _UNIT, _TILES, _TILE_BYTES, _SAMPLE_FORMAT, _EER_METADATA = 282, 296, 324, 325, 339, 65001
@@ -47,7 +47,7 @@ class TiffPage:
         Type of the pixels: u1, i2, f4 ...; "" for what is none of these (4-bit, colour).
     compression : int
         TIFF's number: 1 none, 5 LZW, 8 deflate, 50000 zstd, 65000 to 65002 EER.
-    offsets, counts : ndarray of int64, shape [strips]
+    offsets, counts : tuple of int
         Where its compressed strips or tiles lie in the file, and how long they are.
     eer_bits : tuple of int
         Bits of a skip, of horizontal and vertical sub-pixels; (0, 0, 0) where it is not EER.
@@ -60,8 +60,8 @@ class TiffPage:
     shape: tuple[int, int]
     dtype: str
     compression: int
-    offsets: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    offsets: tuple[int, ...]
+    counts: tuple[int, ...]
     eer_bits: tuple[int, int, int]
     pixel_size: float
     eer_metadata: bytes
@@ -86,7 +86,7 @@ class _Layout:
 
     order: str
     count: str  # of entries in a directory
-    entry: np.dtype[Any]
+    entry: str  # tag, type, number of values, and these or where they are
     pointer: str
 
     @property
@@ -101,32 +101,29 @@ def _layout(head: bytes, path: Path) -> tuple[_Layout, int]:
     version = struct.unpack_from(f"{order}H", head, 2)[0] if order and len(head) >= 16 else 0
     if version not in (42, 43):
         raise InputError(f"{path} is not a TIFF file, or its header is corrupt")
-    word = "u4" if version == 42 else "u8"
-    fields = [("tag", f"{order}u2"), ("type", f"{order}u2"), ("count", order + word), ("value", f"V{word[1]}")]
-    count, pointer = (f"{order}H", f"{order}I") if version == 42 else (f"{order}Q", f"{order}Q")
-    layout = _Layout(order, count, np.dtype(fields), pointer)
-    return layout, struct.unpack_from(pointer, head, 4 if version == 42 else 8)[0]
+    if version == 42:
+        return _Layout(order, f"{order}H", f"{order}HHI4s", f"{order}I"), struct.unpack_from(f"{order}I", head, 4)[0]
+    return _Layout(order, f"{order}Q", f"{order}HHQ8s", f"{order}Q"), struct.unpack_from(f"{order}Q", head, 8)[0]
 
 
 def _pages(file: int, size: int, path: Path) -> Iterator[TiffPage]:
     layout, where = _layout(os.pread(file, 16, 0), path)
     seen: set[int] = set()
+    head, entry = struct.calcsize(layout.count), struct.calcsize(layout.entry)
     while where:
         number = len(seen) + 1
         if where in seen:
             raise InputError(f"{path} is corrupt: page {number} points back to an earlier one; make it again")
         seen.add(where)
-        head = struct.calcsize(layout.count)
         block = os.pread(file, _READ_AHEAD, where)
         entries = struct.unpack_from(layout.count, block)[0] if len(block) >= head else 0
-        length = head + entries * layout.entry.itemsize
+        length = head + entries * entry
         if not 0 < entries < 1 << 12 or where + length + layout.inline > size:
             raise _truncated(path, number, size)
         if length + layout.inline > len(block):
             block = os.pread(file, length + layout.inline, where)
-        table = np.frombuffer(block, layout.entry, entries, head)
-        page = _page(file, table, layout)
-        if page is None or (page.offsets + page.counts).max(initial=0) > size:
+        page = _page(file, struct.iter_unpack(layout.entry, block[head:length]), layout)
+        if page is None or max(map(operator.add, page.offsets, page.counts), default=0) > size:
             raise _truncated(path, number, size)
         yield page
         where = struct.unpack_from(layout.pointer, block, length)[0]
@@ -141,48 +138,48 @@ def _truncated(path: Path, number: int, size: int) -> InputError:
     )
 
 
-def _page(file: int, table: NDArray[Any], layout: _Layout) -> TiffPage | None:
+def _page(file: int, entries: Iterator[tuple[Any, ...]], layout: _Layout) -> TiffPage | None:
     """Return what a directory says; None where its values lie beyond the end of the file."""
-    values: dict[int, NDArray[Any]] = {}
-    for tag, kind, count, raw in table.tolist():
-        if tag not in _WANTED or kind not in _TYPE_CODES:
+    values: dict[int, tuple[Any, ...]] = {}
+    inline = layout.inline
+    for tag, kind, count, data in entries:
+        if tag not in _WANTED or kind not in _TYPES:
             continue
-        dtype = np.dtype(layout.order + _TYPE_CODES[kind])
-        items = count * (2 if kind in _RATIONALS else 1)
-        data = raw[: items * dtype.itemsize]
-        if items * dtype.itemsize > layout.inline:
-            data = os.pread(file, items * dtype.itemsize, struct.unpack(layout.pointer, raw)[0])
-            if len(data) < items * dtype.itemsize:
+        code, size = _TYPES[kind]
+        items = 2 * count if kind in _RATIONALS else count
+        if items * size > inline:
+            data = os.pread(file, items * size, struct.unpack(layout.pointer, data)[0])
+            if len(data) < items * size:
                 return None
-        values[tag] = np.frombuffer(data, dtype)
+        values[tag] = struct.unpack_from(f"{layout.order}{items}{code}", data)
     return _interpret(values)
 
 
-def _interpret(values: dict[int, NDArray[Any]]) -> TiffPage:
+def _interpret(values: dict[int, tuple[Any, ...]]) -> TiffPage:
     def one(tag: int, default: int) -> int:
-        return int(values[tag][0]) if tag in values and len(values[tag]) else default
+        return int(values[tag][0]) if values.get(tag) else default
 
     compression = one(_COMPRESSION, 1)
     bits, samples = one(_BITS, 1), one(_SAMPLES, 1)
     kind = {1: "u", 2: "i", 3: "f"}.get(one(_SAMPLE_FORMAT, 1), "u")
     known = samples == 1 and f"{kind}{bits // 8}" in ("u1", "i1", "u2", "i2", "f2", "u4", "i4", "f4") and not bits % 8
     bits_of_eer = _EER_FIXED_BITS.get(compression, tuple(one(tag, 0) for tag in _EER_BITS))
-    offsets = values.get(_STRIPS, values.get(_TILES, np.empty(0)))
-    counts = values.get(_STRIP_BYTES, values.get(_TILE_BYTES, np.empty(0)))
+    offsets = values.get(_STRIPS, values.get(_TILES, ()))
+    counts = values.get(_STRIP_BYTES, values.get(_TILE_BYTES, ()))
     return TiffPage(
         shape=(one(_LENGTH, 0), one(_WIDTH, 0)),
         dtype=f"{kind}{bits // 8}" if known else "",
         compression=compression,
-        offsets=offsets.astype(np.int64),
-        counts=counts.astype(np.int64) if len(counts) == len(offsets) else np.zeros(len(offsets), np.int64),
+        offsets=offsets,
+        counts=counts if len(counts) == len(offsets) else (0,) * len(offsets),
         eer_bits=bits_of_eer if compression in EER_COMPRESSIONS else (0, 0, 0),  # type: ignore[arg-type]
-        pixel_size=_pixel_size(values.get(_RESOLUTION), one(_UNIT, 2)),
-        eer_metadata=values[_EER_METADATA].tobytes() if _EER_METADATA in values else b"",
+        pixel_size=_pixel_size(values.get(_RESOLUTION, ()), one(_UNIT, 2)),
+        eer_metadata=bytes(values.get(_EER_METADATA, ())) if compression in EER_COMPRESSIONS else b"",
     )
 
 
-def _pixel_size(resolution: NDArray[Any] | None, unit: int) -> float:
-    if resolution is None or len(resolution) < 2 or unit not in _ANGSTROMS or not resolution.all():
+def _pixel_size(resolution: tuple[Any, ...], unit: int) -> float:
+    if len(resolution) < 2 or unit not in _ANGSTROMS or not all(resolution):
         return 0.0
-    size = _ANGSTROMS[unit] * float(resolution[1]) / float(resolution[0])
+    size = _ANGSTROMS[unit] * resolution[1] / resolution[0]
     return round(size, 6) if size < _LARGEST_PIXEL else 0.0

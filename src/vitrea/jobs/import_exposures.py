@@ -215,8 +215,8 @@ def _joined_column(label: str, earlier: Table, new: Table, source: Path | None) 
         elif other[label].dtype == object:
             parts.append(np.full(len(table), "", dtype=object))
         else:
-            lacking, having = (source, "the new files") if table is earlier else ("the new files", source)
-            raise InputError(f"{having} have {label}, but {lacking} lacks it; give it for all or for none")
+            known, unknown = ("the new files", source) if table is earlier else (source, "the new files")
+            raise InputError(f"{label} is known of {known}, but not of {unknown}; give it for all or for none")
     return np.concatenate(parts)
 
 
