@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from vitrea.compute.processors import available_threads
 from vitrea.formats.movies import EerRendering, MovieHeader, open_movie, read_movie_header
 from vitrea.formats.star import write_star
 from vitrea.formats.star_values import text_column
@@ -200,9 +200,8 @@ def check_exposures(
         aside += find_odd_ones(headers, noun, None if like is None else (like, read_movie_header(like, RAW_FRAMES)))
         headers = _kept(headers, aside)
     if pixels != "none":
-        cores = len(os.sched_getaffinity(0))
         checked, bad = over_files(
-            list(headers), lambda path: check_pixels(path, pixels), recorder, "Reading pixels", cores
+            list(headers), lambda path: check_pixels(path, pixels), recorder, "Reading pixels", available_threads()
         )
         headers, aside = {path: headers[path] for path in checked}, aside + bad
     if not headers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,7 +30,7 @@ _ROUNDING = 0.01
 
 
 @dataclass(frozen=True)
-class Checked:
+class _Checked:
     """Files after the checks.
 
     Attributes
@@ -53,9 +53,46 @@ class Checked:
         return len(self.headers) + len(self.aside)
 
 
-def check_files(
+def import_exposures(
+    kind: type[Exposures],
+    parameters: ExposureParameters,
+    recorder: Recorder,
+    complete: Callable[[Exposures, Mapping[Path, MovieHeader], Exposures | None], Exposures] | None = None,
+) -> None:
+    """Check movies or micrographs, list them with their optics groups, and write the list.
+
+    Parameters
+    ----------
+    kind : Movies or Micrographs
+    parameters : ExposureParameters
+    recorder : Recorder
+    complete : callable, optional
+        Adds what else is known: called with the new files, their headers, and those of the earlier import or None.
+
+    Raises
+    ------
+    InputError
+        If no file can be used, or settings are missing or wrong; nothing is written then.
+    """
+    from vitrea.formats.micrograph_files import read_micrographs, read_movies
+    from vitrea.jobs.map_inputs import make_folder
+
+    noun, read = ("movie", read_movies) if kind is Movies else ("micrograph", read_micrographs)
+    earlier: Any = read(parameters.add_to, require_optics=False) if parameters.add_to else None
+    checked = _check_files(noun, parameters, earlier, recorder)
+    pixel_size = choose_pixel_size(parameters.pixel_size, checked.headers, recorder)
+    exposures = make_exposures(kind, list(checked.headers), parameters, pixel_size)
+    if complete is not None:
+        exposures = complete(exposures, checked.headers, earlier)
+    if earlier is not None:
+        exposures = join_earlier(earlier, exposures)
+    make_folder(parameters.output / f"{noun}s.star")
+    _write(exposures, checked, parameters, recorder)
+
+
+def _check_files(
     noun: str, parameters: ExposureParameters, earlier: Movies | Micrographs | None, recorder: Recorder
-) -> Checked:
+) -> _Checked:
     """Find the files that the user named, leave out those of an earlier import, and check the rest.
 
     Raises
@@ -83,7 +120,7 @@ def check_files(
         accept_any_size=parameters.accept_any_size,
         like=None if earlier is None else locate_image(earlier, 0),
     )
-    return Checked(noun, headers, aside)
+    return _Checked(noun, headers, aside)
 
 
 def project_name(path: Path) -> str:
@@ -220,8 +257,8 @@ def _joined_column(label: str, earlier: Table, new: Table, source: Path | None) 
     return np.concatenate(parts)
 
 
-def write_import(
-    exposures: Movies | Micrographs, checked: Checked, parameters: ExposureParameters, recorder: Recorder
+def _write(
+    exposures: Movies | Micrographs, checked: _Checked, parameters: ExposureParameters, recorder: Recorder
 ) -> None:
     """Write the list of what is imported and that of what is set aside, and say what is where."""
     from vitrea.formats.micrograph_files import write_micrographs

@@ -22,26 +22,10 @@ def run(parameters: MicrographImportParameters, context: Context) -> None:
     InputError
         If no file can be used, or settings are missing or wrong.
     """
-    from vitrea.formats.micrograph_files import read_micrographs
-    from vitrea.jobs.import_exposures import (
-        check_files,
-        choose_pixel_size,
-        join_earlier,
-        make_exposures,
-        write_import,
-    )
-    from vitrea.jobs.map_inputs import make_folder
+    from vitrea.jobs.import_exposures import import_exposures
     from vitrea.records.micrographs import Micrographs
 
-    recorder = context.recorder
-    earlier = read_micrographs(parameters.add_to, require_optics=False) if parameters.add_to else None
-    checked = check_files("micrograph", parameters, earlier, recorder)
-    pixel_size = choose_pixel_size(parameters.pixel_size, checked.headers, recorder)
-    micrographs = make_exposures(Micrographs, list(checked.headers), parameters, pixel_size)
-    if earlier is not None:
-        micrographs = join_earlier(earlier, micrographs)
-    make_folder(parameters.output / "micrographs.star")
-    write_import(micrographs, checked, parameters, recorder)
+    import_exposures(Micrographs, parameters, context.recorder)
 
 
 JOB = Job(

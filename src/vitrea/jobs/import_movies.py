@@ -9,6 +9,8 @@ from vitrea.jobs.base import Context, Job, parameter
 from vitrea.jobs.import_parameters import IGNORED_OPTIONS, ExposureParameters
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vitrea.formats.gain import GainOrientation
     from vitrea.formats.movies import MovieHeader
     from vitrea.records.micrographs import Movies
@@ -86,31 +88,25 @@ def run(parameters: MovieImportParameters, context: Context) -> None:
     InputError
         If no file can be used, or gain, defects or settings are missing or wrong.
     """
-    import numpy as np
-
-    from vitrea.formats.micrograph_files import read_movies
-    from vitrea.jobs.import_exposures import (
-        check_files,
-        choose_pixel_size,
-        join_earlier,
-        make_exposures,
-        write_import,
-    )
-    from vitrea.jobs.map_inputs import make_folder
+    from vitrea.jobs.import_exposures import import_exposures
     from vitrea.records.micrographs import Movies
 
     recorder = context.recorder
-    earlier = read_movies(parameters.add_to, require_optics=False) if parameters.add_to else None
-    checked = check_files("movie", parameters, earlier, recorder)
-    pixel_size = choose_pixel_size(parameters.pixel_size, checked.headers, recorder)
-    movies = make_exposures(Movies, list(checked.headers), parameters, pixel_size)
-    noted = {_DOSE: parameters.dose_per_frame, _PRE_EXPOSURE: parameters.pre_exposure}
-    movies = movies.with_columns({label: np.full(len(movies), value) for label, value in noted.items() if value})
-    movies = _with_camera_files(movies, parameters, dict(checked.headers), recorder)
-    if earlier is not None:
-        movies = join_earlier(earlier, _as_earlier(earlier, movies, recorder))
-    make_folder(parameters.output / "movies.star")
-    write_import(movies, checked, parameters, recorder)
+
+    def complete(movies: Movies, headers: Mapping[Path, MovieHeader], earlier: Movies | None) -> Movies:
+        movies = _with_exposures(movies, parameters)
+        movies = _with_camera_files(movies, parameters, dict(headers), recorder)
+        return movies if earlier is None else _as_earlier(earlier, movies, recorder)
+
+    import_exposures(Movies, parameters, recorder, complete)
+
+
+def _with_exposures(movies: Movies, parameters: MovieImportParameters) -> Movies:
+    """Note the exposures that are given for every movie."""
+    import numpy as np
+
+    given = {_DOSE: parameters.dose_per_frame, _PRE_EXPOSURE: parameters.pre_exposure}
+    return movies.with_columns({label: np.full(len(movies), value) for label, value in given.items() if value})
 
 
 def _with_camera_files(
