@@ -21,7 +21,7 @@ _OPTICS = "Optics group"
 
 
 class ParticleImportParameters(ImportParameters):
-    """Import particles: a STAR file of any dialect, or stacks of images alone.
+    """Import particles: a STAR file of any dialect, or stacks of images alone (MRC, SPIDER, IMAGIC).
 
     The header of every stack is read. Particles whose stack is missing, truncated, or of another box, or has no image
     of their number, are set aside, and so are empty images with --check-pixels. The rest is written to particles.star,
@@ -93,7 +93,7 @@ def _read(parameters: ParticleImportParameters) -> Particles:
 
     if not parameters.input:
         raise InputError("give a particle STAR file, or stacks of images")
-    paths = list(dict.fromkeys(expand_names(parameters.input, (".mrcs", ".mrc"))))
+    paths = list(dict.fromkeys(expand_names(parameters.input, (".mrcs", ".mrc", ".stk", ".spi", ".img"))))
     if any(path.suffix.lower() == ".star" for path in paths):
         if len(paths) > 1:
             raise InputError("give one STAR file; vitrea select joins several")
@@ -106,7 +106,7 @@ def _of_stacks(paths: list[Path], parameters: ParticleImportParameters) -> Parti
     import numpy as np
 
     from vitrea.formats.image_names import join_image_name
-    from vitrea.formats.mrc import read_header
+    from vitrea.formats.image_stacks import read_stack_header
     from vitrea.formats.star_values import text_column
     from vitrea.jobs.import_exposures import project_name
     from vitrea.records.errors import InputError
@@ -114,7 +114,7 @@ def _of_stacks(paths: list[Path], parameters: ParticleImportParameters) -> Parti
     from vitrea.records.particles import Particles
     from vitrea.records.table import Table
 
-    headers = {path: read_header(path) for path in paths}
+    headers = {path: read_stack_header(path) for path in paths}
     first = headers[paths[0]]
     pixel_size = parameters.pixel_size or first.pixel_size
     if not parameters.pixel_size and pixel_size in (0.0, 1.0):
@@ -134,14 +134,14 @@ def _check_stacks(particles: Particles, recorder: Recorder) -> tuple[NDArray[np.
     import numpy as np
 
     from vitrea.formats.image_names import find_file, split_image_name
-    from vitrea.formats.mrc import read_header
+    from vitrea.formats.image_stacks import read_stack_header
     from vitrea.jobs.import_checks import SetAside, over_files
 
     names = [str(name) for name in particles.table["rlnImageName"]]
     files, indices = zip(*map(split_image_name, names), strict=True)
     distinct = [Path(file) for file in dict.fromkeys(files)]
     headers, bad = over_files(
-        distinct, lambda file: read_header(find_file(str(file), particles.image_root)), recorder, "Reading headers"
+        distinct, lambda file: read_stack_header(find_file(str(file), particles.image_root)), recorder, "Reading headers"
     )
     reasons = {one.name: one.reason for one in bad}
     boxes = np.array([group.image_size for group in particles.optics])[particles.optics_index]
