@@ -1,8 +1,9 @@
 """An image moved by a smooth field of displacements, with quintic B-splines: the accuracy that a simulated truth needs.
 
 The image is sampled 1.5 times finer first, by padding its transform; the coefficients of the spline are found there,
-where dividing by the transform of the sampled B-spline is exact (Unser 1999, doi:10.1109/79.799930). A wave of frequency
-f (1 is the finer sampling) loses twice (f / (1 - f))^6 of its amplitude: 0.3% at 0.75 of Nyquist, 3% at Nyquist.
+where dividing by the transform of the sampled B-spline is exact (Unser 1999, doi:10.1109/79.799930). A wave of
+frequency f (1 is the finer sampling) loses twice (f / (1 - f))^6 of its amplitude: 0.3% at 0.75 of Nyquist and 3% at
+Nyquist.
 `kernels.warp` is the fast counterpart for real movies.
 """
 

@@ -68,7 +68,7 @@ def draw_gain(seed: int, size: tuple[int, int]) -> NDArray[np.float32]:
     logarithm += slopes[0] * x + slopes[1] * y + slopes[2] * (x * x - 1 / 3) + slopes[3] * (y * y - 1 / 3)
     logarithm += np.repeat(random.normal(0, _STRIP_SPREAD, -(-columns // _STRIPS)), _STRIPS)[:columns]
     gain = np.exp(logarithm)
-    return (gain / gain.mean()).astype(np.float32)
+    return np.asarray(gain / gain.mean(), dtype=np.float32)
 
 
 def draw_defects(seed: int, size: tuple[int, int], number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -121,10 +121,11 @@ class Shot:
         fading = imaging.surviving(scene.frequency, imaging.pre_exposure, imaging.exposure).float()
         transfer = 1.0 if self.transfer is None else self.transfer
         signal = canvas.crop(canvas.to_real(scene.particles * fading * transfer)).numpy()
-        radius, values = diameter / 2 / canvas.pixel_size, []
-        rows, columns = np.indices(signal.shape, sparse=True)
-        for x, y in zip(*(self.particles.table.numbers(f"rlnCoordinate{axis}") for axis in "XY"), strict=True):
-            values.append(signal[(rows - y) ** 2 + (columns - x) ** 2 < radius**2].var())
+        reach = int(diameter / 2 / canvas.pixel_size)
+        disc = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1]) <= reach
+        padded = np.pad(signal, reach, constant_values=np.nan)
+        x, y = (self.particles.table.numbers(f"rlnCoordinate{axis}").astype(int) for axis in "XY")
+        windows = [padded[j : j + 2 * reach + 1, i : i + 2 * reach + 1][disc] for i, j in zip(x, y, strict=True)]
         ice = canvas.to_real(next(scene.ice(1, (self.shooting.session.seed, self.number))) * transfer)
         noise = 1 / imaging.counts + float(ice.var())
-        return float(np.mean(values)) / noise if values else 0.0
+        return float(np.mean([np.nanvar(window) for window in windows])) / noise if windows else 0.0
