@@ -40,6 +40,7 @@ JOBS: tuple[JobEntry, ...] = (
     JobEntry("motion", "Align the frames of movies, whole and in patches, and sum them, weighted by exposure."),
     JobEntry("ctf", "Estimate defocus, astigmatism and phase shift of micrographs from their Thon rings."),
     JobEntry("pick blob", "Find particles in micrographs without a reference, by their size."),
+    JobEntry("pick template", "Find particles in micrographs that look like given references."),
     JobEntry("extract", "Cut particles out of micrographs or movie frames, normalised, rescaled, re-centred."),
     JobEntry(
         "preprocess", "Make particle images of other programs ready: normalise, invert, rescale, window; MRC and STAR."

@@ -10,6 +10,7 @@ from vitrea.records.errors import InputError
 
 if TYPE_CHECKING:
     from vitrea.jobs.pick_run import Task
+    from vitrea.records.micrographs import Micrographs
 
 _BLOB, _LOG = "Blob", "Laplacian of Gaussian"
 _RADIUS_RATIO = 1.25  # of the largest to the characteristic radius, where only one is given
@@ -26,8 +27,8 @@ class PickBlobParameters(PickParameters):
     A coordinate file is written for each micrograph, <micrograph>_autopick.star, and beside them autopick.star, which
     lists them (what an extraction reads), a summary of all micrographs, the number of picks at every threshold, and
     pictures. Scores, in rlnAutopickFigureOfMerit, are in standard deviations of the background. Without --threshold
-    the job looks at up to 16 micrographs first, and takes 45% of the score that particles usually have. Micrographs
-    that cannot be searched are set aside by name, and the rest goes on.
+    the job looks at up to 16 micrographs first, and divides the heights of peaks into those of particles and of noise.
+    Micrographs that cannot be searched are set aside by name, and the rest goes on.
     """
 
     characteristic_radius: float = parameter(
@@ -39,7 +40,7 @@ class PickBlobParameters(PickParameters):
         options=["--maximum_radius"], cistem="maximum particle radius", ge=0,
     )  # fmt: skip
     highest_resolution: float = parameter(
-        15.0, "Finer detail is left out.", unit="Å", tab="Filters", options=["--lowpass"],
+        30.0, "Finer detail is left out.", unit="Å", tab="Filters", options=["--lowpass"],
         cistem="highest resolution used in picking", gt=0,
     )  # fmt: skip
     lowest_resolution: float = parameter(
@@ -47,7 +48,7 @@ class PickBlobParameters(PickParameters):
         options=["--highpass"], expert=True,
     )  # fmt: skip
     threshold: float = parameter(
-        0.0, "Lowest score of a pick; 0: 45% of the score that particles usually have.", unit="standard deviations",
+        0.0, "Lowest score of a pick; 0: where particles become likelier than noise.", unit="standard deviations",
         tab=_BLOB, cistem="threshold peak height", ge=0,
     )  # fmt: skip
     log: bool = parameter(False, "Search with Laplacian-of-Gaussian filters.", options=["--LoG"], tab=_LOG)
@@ -100,15 +101,16 @@ def _radii(parameters: PickBlobParameters) -> tuple[float, float]:
     return typical, largest
 
 
-def _task(parameters: PickBlobParameters, radii: tuple[float, float], micrographs) -> Task:  # type: ignore[no-untyped-def]
-    from vitrea.jobs.pick_run import Task, Threshold, make_limits
+def _task(parameters: PickBlobParameters, radii: tuple[float, float], micrographs: Micrographs) -> Task:
+    from vitrea.jobs.pick_run import Task, make_limits
+    from vitrea.jobs.pick_threshold import Threshold
     from vitrea.picking.laplacian import diameters_between, laplacian_templates
     from vitrea.picking.picker import Filters, Searcher
     from vitrea.picking.templates import disc_template
 
     typical, largest = radii
     if parameters.log:
-        resolution = max(parameters.highest_resolution, typical / 2)
+        resolution = min(parameters.highest_resolution, typical)
         filters = Filters(resolution, parameters.lowest_resolution or 8 * largest, largest, whiten_by="none",
                           boxes=parameters.background_boxes, box_choice=parameters.box_choice)  # fmt: skip
         diameters = diameters_between(2 * typical, 2 * largest)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from vitrea.formats.coordinates import CLASS, MERIT, MICROGRAPH, PSI, X, Y, write_coordinates
 from vitrea.formats.mrc import open_stack, write_stack
-from vitrea.formats.star import Block, read_star, write_star
+from vitrea.formats.star import read_star, write_star
 from vitrea.formats.star_values import text_column
 from vitrea.jobs.map_inputs import make_folder
+from vitrea.jobs.pick_threshold import Choice
 from vitrea.picking.background import Surroundings
 from vitrea.picking.peaks import Peaks
 from vitrea.picking.picker import Searched
@@ -22,7 +23,32 @@ from vitrea.records.errors import InputError
 from vitrea.records.table import Table
 
 _JOB_FOLDER = re.compile(r"^[^/]+/job\d+/")
-_SECTIONS = 5  # score, class, psi, local standard deviation, local mean
+_SECTIONS = 6  # score, class, psi, and the surroundings: mean, standard deviation, texture
+
+
+# Standard deviations: threshold, unit of figures of merit, upper limit (0: none), usual score (0: not measured).
+_CHOICE = ("vitreaPickThresholdSigma", "vitreaPickMeritUnit", "vitreaPickUpperSigma", "vitreaPickUsualScore")
+PICKED, BEFORE, NO_PICKS = "picked", "picked before", "no picks"
+
+
+@dataclass
+class Tally:
+    """What is known of the micrographs so far, by row.
+
+    Attributes
+    ----------
+    counts, merits, avoided, reasons : dict
+        Picks, their mean figure of merit, the part of the area that was avoided; `PICKED` and the like, or why it was
+        set aside.
+    heights : list of ndarray
+        Scores of all peaks of the micrographs searched, in standard deviations.
+    """
+
+    counts: dict[int, int] = field(default_factory=dict)
+    merits: dict[int, float] = field(default_factory=dict)
+    avoided: dict[int, float] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
+    heights: list[NDArray[np.float64]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -107,9 +133,10 @@ def write_picks(path: Path, table: Table, comment: str) -> None:
 
 
 def write_maps(path: Path, searched: Searched, pixel_size: float) -> None:
-    """Keep what a search found: sections score, class, psi, local standard deviation, local mean."""
+    """Keep what a search found: sections score, class, psi, local mean, standard deviation, texture."""
     make_folder(path)
-    sections = (searched.score, searched.reference + 1, searched.psi, searched.around.deviation, searched.around.mean)
+    around = searched.around
+    sections = (searched.score, searched.reference + 1, searched.psi, around.mean, around.deviation, around.texture)
     stack = np.stack([np.asarray(section, dtype=np.float32) for section in sections])
     write_stack(path, stack, pixel_size * float(searched.factors.mean()))
 
@@ -135,36 +162,33 @@ def read_maps(path: Path, full_shape: tuple[int, int]) -> Searched:
     same_aspect = abs(shape[0] * full_shape[1] - shape[1] * full_shape[0]) <= 2 * max(*shape, *full_shape)
     if len(stack) != _SECTIONS or not same_aspect:
         raise InputError(f"{path} does not hold the maps of a micrograph of {full_shape[1]} x {full_shape[0]} pixels")
-    around = Surroundings(stack[4], stack[3], 0)
+    around = Surroundings(stack[3], stack[4], stack[5], 0)
     return Searched(stack[0], np.rint(stack[1]).astype(np.int32) - 1, stack[2], around, full_shape)
 
 
-def read_usual_score(path: Path) -> float | None:
-    """Return the usual score that an earlier run of the job noted in its summary; None where there is none."""
+def read_choice(path: Path) -> Choice | None:
+    """Return the threshold that an earlier run of the job noted in its summary; None where there is none."""
     if not path.is_file():
         return None
-    general: Block = read_star(path, ["general"]).get("general", {})
-    value = None if isinstance(general, Table) else general.get("vitreaPickUsualScore")
-    return float(value) if isinstance(value, int | float) and value > 0 else None
+    general = read_star(path, ["general"]).get("general", {})
+    values = {} if isinstance(general, Table) else {label: general.get(label) for label in _CHOICE}
+    if not values or not all(isinstance(value, int | float) for value in values.values()):
+        return None
+    floor, unit, upper, usual = (float(str(value)) for value in values.values())
+    return Choice(floor, unit, upper or np.inf, usual or None)
 
 
-def write_summary(
-    path: Path,
-    general: Mapping[str, object],
-    names: Sequence[str],
-    counts: Sequence[int],
-    merits: Sequence[float],
-    avoided: Sequence[float],
-    reasons: Sequence[str],
-    comment: str,
-) -> None:
+def write_summary(path: Path, names: Sequence[str], tally: Tally, choice: Choice, comment: str) -> None:
     """Write what became of each micrograph: picks, their mean figure of merit, the area avoided, or why it has none."""
+    upper = choice.upper if np.isfinite(choice.upper) else 0.0
+    general = dict(zip(_CHOICE, (choice.floor, choice.unit, upper, choice.usual or 0.0), strict=True))
+    rows = range(len(names))
     table = Table({
         MICROGRAPH: text_column(names),
-        "vitreaPickCount": np.array(counts, dtype=np.int64),
-        MERIT: np.array(merits, dtype=np.float64),
-        "vitreaPickAvoidedArea": np.array(avoided, dtype=np.float64),
-        "vitreaPickStatus": text_column(reasons),
+        "vitreaPickCount": np.array([tally.counts.get(row, 0) for row in rows], dtype=np.int64),
+        MERIT: np.array([tally.merits.get(row, 0.0) for row in rows], dtype=np.float64),
+        "vitreaPickAvoidedArea": np.array([tally.avoided.get(row, 0.0) for row in rows], dtype=np.float64),
+        "vitreaPickStatus": text_column([tally.reasons.get(row, "") for row in rows]),
     })  # fmt: skip
     write_star(path, {"general": general, "micrographs": table}, comment)
 

@@ -27,17 +27,19 @@ class PickParameters(JobParameters):
     )
     output: Path = parameter(Path("AutoPick"), "Folder to write to.", options=["--odir", "--o"])
     pick_name: str = parameter("autopick", "What coordinate files end in: mic_<name>.star.", options=["--pickname"])
-    pixel_size: float = parameter(
-        0.0,
-        "Pixel size of the micrographs, where their STAR file gives none; 0: from the first header.",
+    pixel_size: float | None = parameter(
+        None,
+        "Pixel size of the micrographs, where their STAR file gives none; by default that of the first header.",
         unit="Å",
         options=["--angpix"],
-        ge=0,
+        gt=0,
     )
-    voltage: float = parameter(0.0, "The same for the voltage.", unit="kV", options=["--kV"], tab=_CTF, ge=0)
-    spherical_aberration: float = parameter(0.0, "The same for Cs.", unit="mm", options=["--cs"], tab=_CTF, ge=0)
-    amplitude_contrast: float = parameter(
-        0.0, "The same for the fraction of amplitude contrast.", options=["--Q0"], tab=_CTF, ge=0, le=1
+    voltage: float | None = parameter(None, "The same for the voltage.", unit="kV", options=["--kV"], tab=_CTF, gt=0)
+    spherical_aberration: float | None = parameter(
+        None, "The same for Cs.", unit="mm", options=["--cs"], tab=_CTF, ge=0
+    )
+    amplitude_contrast: float | None = parameter(
+        None, "The same for the fraction of amplitude contrast.", options=["--Q0"], tab=_CTF, ge=0, le=1
     )
     ctf: bool = parameter(
         True, "Search for what the CTF makes of a particle, where the micrographs have a defocus.", tab=_CTF
@@ -88,7 +90,7 @@ class PickParameters(JobParameters):
         tab=_LIMITS,
     )  # fmt: skip
     lowest_score: float = parameter(
-        4.0, "Peaks lower than this, in standard deviations of the background, are noise.", tab=_LIMITS, ge=0,
+        3.0, "Peaks lower than this, in standard deviations of the background, are noise.", tab=_LIMITS, ge=0,
         expert=True,
     )  # fmt: skip
 

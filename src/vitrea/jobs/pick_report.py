@@ -9,28 +9,32 @@ import numpy as np
 from vitrea.formats.coordinates import X, Y, read_coordinates
 from vitrea.formats.micrograph_files import locate_image
 from vitrea.formats.mrc import open_stack
+from vitrea.jobs.pick_files import NO_PICKS, PICKED
 from vitrea.picking.field import reduce_micrograph
 from vitrea.records.recorder import Recorder
 from vitrea.report.figures.picks import marked_micrograph, threshold_curve_figure
 from vitrea.report.png import save_png
 
 if TYPE_CHECKING:
-    from vitrea.jobs.pick_run import Tally, Task
+    from vitrea.jobs.pick_files import Tally
+    from vitrea.jobs.pick_run import Task
+    from vitrea.jobs.pick_threshold import Choice
 
 _WIDTH = 900  # pixels of a micrograph's picture at most
 _PER_PARTICLE = 30  # pixels of a particle's diameter at most: finer detail is noise
 
 
-def draw_report(task: Task, tally: Tally, usual: float, floor: float, recorder: Recorder) -> None:
+def draw_report(task: Task, tally: Tally, choice: Choice, recorder: Recorder) -> None:
     """Draw as many micrographs as asked for, evenly spread, and the threshold curve."""
     from vitrea.jobs.pick_run import threshold_curve
 
     names = task.names
-    scale = usual if task.threshold.is_relative else 1.0
-    thresholds, counts = threshold_curve(task, tally, usual)
+    thresholds, counts = threshold_curve(tally, choice)
     unit = "figure of merit" if task.threshold.is_relative else "score (standard deviations of the background)"
-    save_png(threshold_curve_figure(thresholds, counts, floor / scale, unit), names.of_job("_thresholds.png"))
-    rows = [row for row, reason in sorted(tally.reasons.items()) if reason in ("picked", "no picks")]
+    save_png(
+        threshold_curve_figure(thresholds, counts, choice.floor / choice.unit, unit), names.of_job("_thresholds.png")
+    )
+    rows = [row for row, reason in sorted(tally.reasons.items()) if reason in (PICKED, NO_PICKS)]
     wanted = len(rows) if task.parameters.pictures < 0 else min(task.parameters.pictures, len(rows))
     chosen = np.unique(np.linspace(0, max(0, len(rows) - 1), wanted).round().astype(int)).tolist()
     recorder.stage("drawing", len(chosen), "micrographs")

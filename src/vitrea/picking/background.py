@@ -7,7 +7,7 @@ Rohou & Grigorieff 2018, doi:10.7554/eLife.35383), whitening Sigworth (2004, doi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,80 +15,143 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from torch import Tensor
 
-from vitrea.fourier.rectangles import rectangle_frequencies
+from vitrea.fourier.rectangles import rectangle_frequencies, rectangle_to_real
 from vitrea.picking.field import PickingField
 
 Floats = NDArray[np.float32]
 BoxChoice = Literal["lowest-variance", "usual-variance"]
 
-_BINS = 120
-_SMOOTH = 5  # bins over which a histogram is averaged before its peak is looked for
-_WIDTHS = 2.0  # full widths at half maximum beyond the mode from which a value is abnormal
+FINE_PIXEL = 6.0  # Å: sampling at which surroundings are measured
+_FINE_BAND = (12.5, 60.0)  # Å: the detail that tells carbon from ice
+_FIT_ROUNDS = 6  # of the fit of a gradient
+_ENOUGH_PEAKS = 20
+_SHORTEST = 0.4  # of all values: what the shortest interval holds
+_FEWEST = 0.1  # of all values: a side with fewer tells no spread
+_THIN = 2  # every so many pixels tell what is usual: windows overlap
+_WIDTH = 2 * 2.355  # standard deviations from the usual value on which a value is abnormal
 _EDGE = 0.12  # width of the low-pass filter's edge, relative to its frequency
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Statistics of the window around each pixel.
+    """Statistics of the window around each pixel, in units of what is usual in the micrograph.
 
     Attributes
     ----------
-    mean, deviation : ndarray of float32, shape [y, x]
-        Mean and standard deviation of the window, in units of the micrograph's usual local standard deviation; the
-        usual deviation is 1, the usual mean 0.
+    mean : ndarray of float32, shape [y, x]
+        Mean, relative to the usual one, in units of the usual standard deviation.
+    deviation : ndarray of float32, shape [y, x]
+        Standard deviation over the usual one.
+    texture : ndarray of float32, shape [y, x]
+        Standard deviation of fine detail after whitening by the background's spectrum, over the usual one: carbon film
+        has more of it than ice, with particles or without.
     window : int
         Edge of the window in pixels.
     """
 
     mean: Floats
     deviation: Floats
+    texture: Floats
     window: int
 
+    def at(self, shape: tuple[int, int]) -> Surroundings:
+        """Return the statistics at a coarser sampling of the same area."""
+        old = self.mean.shape
+        if old == shape:
+            return self
+        rows, columns = (
+            np.minimum((np.arange(n) * m / n).round().astype(int), m - 1) for n, m in zip(shape, old, strict=True)
+        )
+        mean, deviation, texture = (
+            np.ascontiguousarray(values[rows][:, columns]) for values in (self.mean, self.deviation, self.texture)
+        )
+        return Surroundings(mean, deviation, texture, max(3, round(self.window * shape[1] / old[1])))
 
-def surroundings(field: PickingField, radius: float) -> Surroundings:
-    """Measure mean and standard deviation in a square window of edge twice the radius (Å) around each pixel."""
-    image = _without_gradient(field.image.numpy().astype(np.float64))
-    window = max(3, round(2 * radius / field.pixel_size))
+
+def surroundings(field: PickingField, radius: float, boxes: int = 20) -> Surroundings:
+    """Measure what lies in a square window of edge twice the radius (Å) around each pixel.
+
+    Parameters
+    ----------
+    field : PickingField
+        At `FINE_PIXEL` or less, so that there is fine detail to look at.
+    radius : float
+        Å.
+    boxes : int
+        Background boxes to whiten by, for the texture.
+    """
+    window = min(max(3, round(2 * radius / field.pixel_size)), *field.shape)
+    image = _without_gradient(field.image.numpy().astype(np.float64), window)
+    mean, deviation = _window_statistics(image, window)
+    unit = usual_value(deviation[::_THIN, ::_THIN])[0] or float(deviation.mean()) or 1.0
+    middle = usual_value(mean[::_THIN, ::_THIN])[0]
+    plain = np.ones_like(deviation, dtype=np.float32)
+    around = Surroundings(
+        ((mean - middle) / unit).astype(np.float32), (deviation / unit).astype(np.float32), plain, window
+    )
+    spectrum = background_spectrum(field, background_boxes(around, boxes), window)
+    fine = band(field, max(_FINE_BAND[0], 2.05 * max(field.pixel_sizes)), _FINE_BAND[1])
+    white = fine / spectrum.clamp(min=max(1e-6 * float(spectrum.max()), 1e-30)).sqrt()
+    detail = field.inner(rectangle_to_real(field.transform * white, field.padded_shape)).numpy().astype(np.float64)
+    _, texture = _window_statistics(detail, window)
+    usual = usual_value(texture[::_THIN, ::_THIN])[0] or 1.0
+    return Surroundings(around.mean, around.deviation, (texture / usual).astype(np.float32), window)
+
+
+def _window_statistics(image: NDArray[np.float64], window: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     mean = uniform_filter(image, window, mode="reflect")
     variance = uniform_filter(image * image, window, mode="reflect") - mean * mean
-    deviation = np.sqrt(np.maximum(variance, 0.0))
-    usual, _ = mode_and_width(deviation)
-    unit = usual if usual > 0 else float(deviation.mean()) or 1.0
-    middle, _ = mode_and_width(mean)
-    return Surroundings(((mean - middle) / unit).astype(np.float32), (deviation / unit).astype(np.float32), window)
+    return mean, np.sqrt(np.maximum(variance, 0.0))
 
 
-def _without_gradient(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Subtract the paraboloid that fits an image best: an uneven beam is no abnormal ice."""
-    rows, columns = image.shape
-    y, x = np.linspace(-1, 1, rows)[:, None], np.linspace(-1, 1, columns)[None, :]
-    terms = [np.broadcast_to(term, image.shape).ravel() for term in (np.ones((1, 1)), y, x, y * x, y * y, x * x)]
-    design = np.stack(terms, axis=1)
-    fit = np.linalg.solve(design.T @ design, design.T @ image.ravel())
-    return np.asarray(image - (design @ fit).reshape(image.shape))
+def _without_gradient(image: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Subtract the paraboloid that fits the plain part of an image: an uneven beam is no abnormal ice.
+
+    Windows of high variance have no weight in the fit, nor have pixels far from it in the next round: carbon, crystals.
+    """
+    mean, deviation = _window_statistics(image, window)
+    step = max(1, window // 2)
+    pick = (slice(step // 2, None, step), slice(step // 2, None, step))
+    centre, sigma = usual_value(deviation[pick])
+    plain = (deviation[pick] <= centre + _WIDTH * sigma).ravel()
+    terms = _gradient_terms(image.shape)
+    design = np.stack([term[pick].ravel() for term in terms], axis=1)
+    values = mean[pick].ravel()
+    kept = plain
+    for _ in range(_FIT_ROUNDS):
+        if kept.sum() <= 2 * len(terms):
+            return image - np.median(image)
+        fit, *_ = np.linalg.lstsq(design[kept], values[kept], rcond=None)
+        residual = values - design @ fit
+        middle, spread = usual_value(residual[plain])
+        kept = plain & (np.abs(residual - middle) <= _WIDTH * spread + 1e-12)
+    return np.asarray(image - sum(factor * term for factor, term in zip(fit, terms, strict=True)))
 
 
-def mode_and_width(values: NDArray[np.floating]) -> tuple[float, float]:
-    """Return the mode of a distribution and its full width at half maximum, of a histogram without its far tails."""
-    low, high = np.percentile(values, (0.5, 99.5))
-    if not high > low:
-        return float(low), 0.0
-    # The bulk decides the bins: a tail (carbon, ice) must not make them coarse.
-    quarter, half, three = np.percentile(values, (25, 50, 75))
-    reach = 4.0 * max(three - quarter, 1e-12 * (high - low))
-    counts, edges = np.histogram(values, bins=_BINS, range=(max(low, half - reach), min(high, half + reach)))
-    smooth = np.convolve(counts, np.ones(_SMOOTH) / _SMOOTH, mode="same")
-    centres = (edges[1:] + edges[:-1]) / 2
-    peak = int(smooth.argmax())
-    below = np.flatnonzero(smooth[:peak] < smooth[peak] / 2)
-    above = np.flatnonzero(smooth[peak:] < smooth[peak] / 2)
-    start = centres[below[-1]] if len(below) else centres[0]
-    end = centres[peak + above[0]] if len(above) else centres[-1]
-    return float(centres[peak]), float(end - start)
+def _gradient_terms(shape: tuple[int, ...]) -> list[NDArray[np.float64]]:
+    y, x = np.linspace(-1, 1, shape[0])[:, None], np.linspace(-1, 1, shape[1])[None, :]
+    return [np.broadcast_to(term, shape) for term in (np.ones((1, 1)), y, x, y * x, y * y, x * x)]
+
+
+def usual_value(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
+    """Return the centre and the standard deviation of the bulk of values, however many outliers lie to one side.
+
+    The centre is the middle of the shortest interval that holds 40% of the values. The deviation is that of the
+    narrower side: half of the values on it lie within 0.67 standard deviations.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64), axis=None)
+    count = len(ordered)
+    held = max(1, int(_SHORTEST * count))
+    start = int(np.argmin(ordered[held:] - ordered[: count - held])) if count > held else 0
+    centre = (ordered[start] + ordered[min(start + held, count - 1)]) / 2
+    sides = (centre - ordered[ordered <= centre], ordered[ordered >= centre] - centre)
+    spreads = [float(np.median(side)) for side in sides if len(side) >= count * _FEWEST]
+    return float(centre), 1.4826 * min(spreads, default=0.0)
 
 
 def areas_to_avoid(
     around: Surroundings,
+    peaks: NDArray[np.int64],
     *,
     high_variance: bool,
     abnormal_mean: bool,
@@ -97,28 +160,43 @@ def areas_to_avoid(
 ) -> NDArray[np.bool_]:
     """Mark the pixels where no particle may be centred.
 
+    A window is abnormal whose value lies two full widths at half maximum (4.7 standard deviations) or more beyond the
+    usual one, which is cisTEM's rule for the variance, in the distribution over all pixels and also in that over the
+    peaks of the score: where particles are few and their contrast is high, they are what is rare among all pixels.
+
     Parameters
     ----------
     around : Surroundings
+    peaks : ndarray of int64, shape [peaks, 2]
+        Rows and columns of the score's peaks.
     high_variance : bool
-        Avoid windows whose standard deviation exceeds the mode by two full widths at half maximum.
+        Avoid windows whose standard deviation or texture is abnormally high.
     abnormal_mean : bool
-        Avoid windows whose mean differs from the mode by more than that, either way.
+        Avoid windows whose mean is abnormal, either way.
     largest_deviation : float
         Greatest standard deviation, in units of the usual one; 0: no limit.
     smallest_mean : float
-        Least mean in the same unit.
+        Least mean, in units of the usual standard deviation.
     """
     avoid = around.mean < smallest_mean
     if largest_deviation > 0:
         avoid |= around.deviation > largest_deviation
     if high_variance:
-        mode, width = mode_and_width(around.deviation)
-        avoid |= around.deviation > mode + _WIDTHS * width
+        for values in (around.deviation, around.texture):
+            avoid |= values > _usual_range(values, peaks)[1]
     if abnormal_mean:
-        mode, width = mode_and_width(around.mean)
-        avoid |= np.abs(around.mean - mode) > _WIDTHS * width
+        low, high = _usual_range(around.mean, peaks)
+        avoid |= (around.mean < low) | (around.mean > high)
     return np.asarray(avoid)
+
+
+def _usual_range(values: Floats, peaks: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the limits beyond which a value is abnormal, among all pixels as well as among peaks."""
+    samples = [values[::_THIN, ::_THIN]]
+    if len(peaks) >= _ENOUGH_PEAKS:
+        samples.append(values[tuple(peaks.T)])
+    ranges = [(centre - _WIDTH * sigma, centre + _WIDTH * sigma) for centre, sigma in map(usual_value, samples)]
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
 def background_boxes(around: Surroundings, count: int, choice: BoxChoice = "lowest-variance") -> NDArray[np.int64]:
@@ -140,11 +218,13 @@ def background_boxes(around: Surroundings, count: int, choice: BoxChoice = "lowe
     window = around.window
     shift = window // 2  # a uniform filter's window of n pixels begins n // 2 before its pixel
     rows, columns = (size - window + 1 for size in around.deviation.shape)
-    if rows < 1 or columns < 1:
-        return np.zeros((1, 2), dtype=np.int64)
     merit = around.deviation[shift : shift + rows, shift : shift + columns].copy()
     if choice == "usual-variance":
         merit = np.abs(merit - 1.0)
+    # Thick pieces of ice let so few electrons through that their variance is the lowest of all.
+    low, high = _usual_range(around.mean, np.empty((0, 2), dtype=np.int64))
+    plain = (around.mean >= low) & (around.mean <= high)
+    merit[~plain[shift : shift + rows, shift : shift + columns]] = np.inf
     found = []
     for _ in range(count):
         row, column = divmod(int(merit.argmin()), columns)

@@ -100,7 +100,7 @@ def reduce_micrograph(pixels: NDArray[np.generic], pixel_size: float, wanted: fl
     """
     if pixels.ndim != 2:
         raise ValueError(f"a micrograph is one image, this has {pixels.ndim} axes")
-    image = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
+    image = torch.from_numpy(np.array(pixels, dtype=np.float32))
     sample = image.reshape(-1)[::_SAMPLE_STEP]
     if not bool(torch.isfinite(image.sum(dtype=torch.float64))):
         raise ValueError("it holds values that are not numbers (NaN or infinite)")
@@ -111,15 +111,29 @@ def reduce_micrograph(pixels: NDArray[np.generic], pixel_size: float, wanted: fl
     if spread > 0:
         image = image.clamp(middle - _CLIP * spread, middle + _CLIP * spread)
     shape = int(pixels.shape[0]), int(pixels.shape[1])
-    factor = min(1.0, pixel_size / wanted)
-    rows, columns = (smooth_size(size * factor, size) for size in shape)
-    reduced = _crop_image(image, shape, (rows, columns))
-    sizes = (pixel_size * shape[0] / rows, pixel_size * shape[1] / columns)
+    return _reduced(image, shape, (pixel_size, pixel_size), wanted, margin)
+
+
+def coarser(field: PickingField, wanted: float, margin: float) -> PickingField:
+    """Return a field at a coarser sampling, `wanted` Å per pixel at most, with a margin in Å; or the field itself."""
+    if max(field.pixel_sizes) * 1.1 > wanted:
+        return field
+    return _reduced(field.image, field.full_shape, field.pixel_sizes, wanted, margin)
+
+
+def _reduced(
+    image: Tensor, full_shape: Shape, pixel_sizes: tuple[float, float], wanted: float, margin: float
+) -> PickingField:
+    old = int(image.shape[0]), int(image.shape[1])
+    new = tuple(smooth_size(n * min(1.0, px / wanted), n) for n, px in zip(old, pixel_sizes, strict=True))
+    rows, columns = new
+    reduced = _crop_image(image, old, (rows, columns))
+    sizes = (pixel_sizes[0] * old[0] / rows, pixel_sizes[1] * old[1] / columns)
     border = math.ceil(margin / min(sizes)) + 1
     if min(rows, columns) <= border:
-        side = min(shape) * pixel_size
+        side = min(rows * sizes[0], columns * sizes[1])
         raise ValueError(f"it is only {side:.0f} Å wide, too small for particles that need {margin:.0f} Å around them")
-    return PickingField(reduced, shape, sizes, border)
+    return PickingField(reduced, full_shape, sizes, border)
 
 
 def _robust_statistics(sample: Tensor) -> tuple[float, float]:

@@ -39,7 +39,7 @@ class Peaks:
         return Peaks(self.places[chosen], self.pixels[chosen], self.heights[chosen])
 
 
-def find_peaks(score: Floats, threshold: float, avoid: NDArray[np.bool_] | None = None, edge: float = 0.0) -> Peaks:
+def find_peaks(score: Floats, threshold: float, edge: float = 0.0) -> Peaks:
     """Find all local maxima (of 3 x 3 pixels) of a map.
 
     Parameters
@@ -47,14 +47,10 @@ def find_peaks(score: Floats, threshold: float, avoid: NDArray[np.bool_] | None 
     score : ndarray, shape [y, x]
     threshold : float
         Only maxima above it.
-    avoid : ndarray of bool, shape [y, x], optional
-        Pixels that are no peaks, whatever their score.
     edge : float
         Pixels from the map's border within which peaks are left out.
     """
     chosen = (maximum_filter(score, size=3, mode="nearest") == score) & (score > threshold)
-    if avoid is not None:
-        chosen &= ~avoid
     pixels = np.argwhere(chosen)
     limits = np.array(score.shape) - 1
     if edge > 0:

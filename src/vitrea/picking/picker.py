@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vitrea.fourier.rectangles import Shape
 from vitrea.picking.background import (
+    FINE_PIXEL,
     BoxChoice,
     Floats,
     Surroundings,
@@ -24,7 +25,7 @@ from vitrea.picking.background import (
     micrograph_spectrum,
     surroundings,
 )
-from vitrea.picking.field import PickingField, reduce_micrograph
+from vitrea.picking.field import PickingField, coarser, reduce_micrograph
 from vitrea.picking.peaks import Peaks, find_peaks, separate
 from vitrea.picking.scores import TemplateBank, matched_weight
 from vitrea.picking.templates import Templates
@@ -32,8 +33,7 @@ from vitrea.picking.templates import Templates
 TemplateMaker = Callable[[tuple[float, float]], Templates]
 Transfer = Callable[[Tensor, Tensor], Tensor]
 
-LOWEST_SCORE = 4.0  # standard deviations: noise alone passes it about once in a micrograph
-USUAL_FRACTION = 0.45  # of the usual particle's score, from which on a peak is taken for a particle
+LOWEST_SCORE = 3.0  # standard deviations: noise alone passes it a few times in a micrograph
 _PIXELS_PER_PERIOD = 2.5  # of the highest resolution: Nyquist, and a quarter more for smooth peaks
 
 
@@ -161,10 +161,12 @@ class Searcher:
             If it cannot be searched: constant, not finite, too small.
         """
         filters = self.filters
-        field = reduce_micrograph(pixels, pixel_size, filters.working_pixel_size, 1.2 * filters.radius)
-        around = surroundings(field, filters.radius)
+        wanted, margin = filters.working_pixel_size, 1.2 * filters.radius
+        fine = reduce_micrograph(pixels, pixel_size, min(wanted, FINE_PIXEL), margin)
+        field = coarser(fine, wanted, margin)
+        around = surroundings(fine, filters.radius, filters.boxes).at(field.shape)
         boxes = background_boxes(around, filters.boxes, filters.box_choice)
-        window = min(around.window, *field.shape)
+        window = around.window
         passed = band(field, filters.highest_resolution, filters.lowest_resolution)
         by_background = filters.whiten_by != "micrograph"
         spectrum = background_spectrum(field, boxes, window) if by_background else micrograph_spectrum(field)
@@ -188,8 +190,10 @@ class Searcher:
             return self._banks[key]
 
 
-def candidates(searched: Searched, limits: Limits, pixel_size: float, lowest: float = LOWEST_SCORE) -> Peaks:
-    """Return the peaks of a search above a score, none nearer to a higher one than the limits allow.
+def candidates(
+    searched: Searched, limits: Limits, pixel_size: float, lowest: float = LOWEST_SCORE
+) -> tuple[Peaks, float]:
+    """Return the peaks of a search above a score that the limits allow, and the part of the area that they rule out.
 
     Those above a higher threshold are the picks at that threshold: raising it never adds a pick.
 
@@ -202,20 +206,19 @@ def candidates(searched: Searched, limits: Limits, pixel_size: float, lowest: fl
     lowest : float
         In standard deviations.
     """
-    avoid = areas_to_avoid(
+    pixel = pixel_size * float(searched.factors.mean())
+    peaks = find_peaks(searched.score, lowest, limits.edge / pixel)
+    avoid = avoided(searched, limits, separate(peaks, limits.distance / pixel))
+    return separate(peaks.rows(~avoid[tuple(peaks.pixels.T)]), limits.distance / pixel), float(avoid.mean())
+
+
+def avoided(searched: Searched, limits: Limits, peaks: Peaks) -> NDArray[np.bool_]:
+    """Mark the pixels that the limits rule out; the peaks tell what is usual among particles."""
+    return areas_to_avoid(
         searched.around,
+        peaks.pixels[peaks.heights > LOWEST_SCORE],
         high_variance=limits.avoid_high_variance,
         abnormal_mean=limits.avoid_abnormal_mean,
         largest_deviation=limits.largest_deviation,
         smallest_mean=limits.smallest_mean,
     )
-    pixel = pixel_size * float(searched.factors.mean())
-    peaks = find_peaks(searched.score, lowest, avoid, limits.edge / pixel)
-    return separate(peaks, limits.distance / pixel)
-
-
-def usual_score(heights: Sequence[NDArray[np.float64]], lowest: float = LOWEST_SCORE) -> float:
-    """Return the score that a particle usually has: the median of all peaks above `lowest`, or that."""
-    together = np.concatenate([*heights, np.empty(0)])
-    together = together[together > lowest]
-    return float(np.median(together)) if len(together) else lowest
