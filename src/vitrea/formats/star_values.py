@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -178,6 +179,8 @@ def _fit_six_decimals(values: NDArray[np.float64], exact: bool) -> NDArray[np.bo
 
 
 def _long_form(value: float, exact: bool) -> str:
+    if exact and math.isnan(value) and math.copysign(1.0, value) < 0:
+        return "-nan"  # as RELION writes it, and as some readers tell it from a number
     # Near the largest float, ten rounded digits would read as infinity.
     return repr(value) if exact or abs(value) >= 1e300 else f"{value:.10g}"
 

@@ -1,0 +1,64 @@
+"""The small files that the examples in the jobs' help pages are run on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from vitrea.formats.coordinates import write_coordinates
+from vitrea.formats.particle_files import write_particles
+from vitrea.formats.star import write_star
+from vitrea.formats.star_values import text_column
+from vitrea.jobs.base import Context
+from vitrea.jobs.star_convert import StarConvertParameters
+from vitrea.jobs.star_convert import run as convert
+from vitrea.records.optics import Optics
+from vitrea.records.particles import Particles
+from vitrea.records.table import Table
+
+COUNT = 12
+
+
+def write_example_files() -> None:
+    """Write particles.star and what goes with it into the current folder."""
+    particles = example_particles(1)
+    write_particles("particles.star", particles)
+    write_particles("more.star", example_particles(2))
+    poses = Table({name: particles.table[name] for name in ("rlnImageName", "rlnAngleRot", "rlnAngleTilt")})
+    write_star("refined.star", {"particles": poses.rows(slice(2, None))})
+    names = text_column([f"mics/mic{number}.mrc" for number in (1, 2, 3)])
+    fits = {"rlnMicrographName": names, "rlnCtfMaxResolution": np.array([3.5, 4.0, 5.0])}
+    write_star("micrographs_ctf.star", {"micrographs": Table(fits)})
+    picks = Table({name: particles.table[name] for name in ("rlnCoordinateX", "rlnCoordinateY")})
+    write_star("picks.star", {"": picks}, version=None)
+    write_star("other_picks.star", {"": picks.rows(slice(1, None))}, version=None)
+    write_coordinates(Path("picks.box"), picks, box=32)
+    for output in ("particles.cs", "refined.par"):
+        convert(StarConvertParameters(input="particles.star", output=output), Context())
+
+
+def example_particles(seed: int) -> Particles:
+    """Return twelve particles of three micrographs and classes, with poses."""
+    random = np.random.default_rng(seed)
+    number = np.arange(COUNT)
+    columns = {
+        "rlnImageName": text_column(
+            [f"{i + 1:06d}@stack.mrcs" if seed == 1 else f"{i + 1:06d}@more.mrcs" for i in number]
+        ),
+        "rlnMicrographName": text_column([f"mics/mic{i % 3 + 1}.mrc" for i in number]),
+        "rlnCoordinateX": random.integers(20, 1000, COUNT).astype(np.float64),
+        "rlnCoordinateY": random.integers(20, 1000, COUNT).astype(np.float64),
+        "rlnOpticsGroup": np.ones(COUNT, dtype=np.int64),
+        "rlnDefocusU": random.uniform(11_000, 19_000, COUNT),
+        "rlnDefocusV": random.uniform(11_000, 19_000, COUNT),
+        "rlnDefocusAngle": random.uniform(0, 180, COUNT),
+        "rlnAngleRot": random.uniform(-180, 180, COUNT),
+        "rlnAngleTilt": random.uniform(5, 175, COUNT),
+        "rlnAnglePsi": random.uniform(-180, 180, COUNT),
+        "rlnOriginXAngst": random.normal(0, 3, COUNT),
+        "rlnOriginYAngst": random.normal(0, 3, COUNT),
+        "rlnClassNumber": number % 3 + 1,
+        "rlnRandomSubset": number % 2 + 1,
+    }
+    return Particles(Table(columns), (Optics(1.5, 64, 300.0, 2.7, 0.1),))
