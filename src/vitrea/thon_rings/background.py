@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from vitrea.thon_rings.samples import Samples, half_plane
 from vitrea.thon_rings.spectrum import Floats, Spectrum
 
 _SPOT = 4.0  # standard deviations above the mean of its radius: a sample that is no ring but a crystal's spot
+_LEAST = 0.2  # of the background: what rings may leave of it where they are divided out
 _CROSS = 2  # samples: half the width of the central cross that is left out
 
 
@@ -23,8 +25,25 @@ def filter_width(spectrum: Spectrum, lowest_resolution: float) -> int:
     return 2 * round(0.5 * math.sqrt(2) / (lowest_resolution * spectrum.step)) + 1
 
 
-def ring_pattern(spectrum: Spectrum, width: int) -> Floats:
-    """Return the spectrum relative to its background, less 1, in units of its noise.
+@dataclass(frozen=True)
+class RingPattern:
+    """A spectrum relative to its background.
+
+    Attributes
+    ----------
+    values : ndarray of float32, shape [box, box]
+        Spectrum over background, less 1, over `noise`: rings of whatever height in noise of standard deviation 1. It is
+        0 on the cross, next to the origin and in the corners.
+    noise : ndarray, shape [radii]
+        Standard deviation at each radius in samples.
+    """
+
+    values: Floats
+    noise: NDArray[np.float64]
+
+
+def ring_pattern(spectrum: Spectrum, width: int, rings: NDArray[np.float64] | None = None) -> RingPattern:
+    """Return the spectrum without its background.
 
     The background is smooth: first a curve over radius, then the mean over squares of `width` samples. The cross of the
     image's edges and everything next to the origin take no part in it. Spots of crystals are cut to the brightness
@@ -35,30 +54,27 @@ def ring_pattern(spectrum: Spectrum, width: int) -> Floats:
     spectrum : Spectrum
     width : int
         Odd.
-
-    Returns
-    -------
-    ndarray of float32, shape [box, box]
-        Standard deviation about 1; 0 on the cross, next to the origin and in the corners. All 0 for an empty spectrum.
+    rings : ndarray, shape [samples], optional
+        What is known of the rings at the samples of `half_plane`, relative to the background: they are divided out
+        before it is averaged. Without, broad rings pull the background with them and so lose height and shift.
     """
     box = spectrum.box
     samples = half_plane(box)
     ring = np.rint(samples.radius).astype(np.int64)
     flat = np.maximum(spectrum.amplitude.ravel()[samples.flat].astype(np.float64), 1e-30)
-    if float(spectrum.amplitude.max()) <= 0:
-        return np.zeros((box, box), dtype=np.float32)
-    flat /= np.exp(_smooth_radial(np.log(_ring_means(flat, ring)), width))[ring]
+    known = np.ones(len(flat)) if rings is None else np.maximum(1 + rings, _LEAST)
+    flat /= np.exp(_smooth_radial(np.log(_ring_means(flat / known, ring)), width))[ring]
     mean, spread = _ring_means(flat, ring), _ring_deviations(flat, ring)
     flat = np.minimum(flat, (mean + _SPOT * spread)[ring])
     used = _outside_cross(samples, width)
-    plane, mask = _full(samples, np.where(used, flat, 0.0), box), _full(samples, used.astype(np.float64), box)
-    weight = uniform_filter(mask, width, mode="constant")
+    plane = _full(samples, np.where(used, flat / known, 0.0), box)
+    weight = uniform_filter(_full(samples, used.astype(np.float64), box), width, mode="constant")
     smooth = uniform_filter(plane, width, mode="constant") / np.maximum(weight, 1e-6)
-    relative = np.where(mask > 0, plane / np.maximum(smooth, 1e-6) - 1, 0.0)
-    deviation = np.maximum(_ring_deviations(relative.ravel()[samples.flat], ring), 1e-6)
+    relative = np.where(used, flat / np.maximum(smooth.ravel()[samples.flat], 1e-6) - 1, 0.0)
+    deviation = np.maximum(_ring_deviations(relative, ring), 1e-6)
     # The noise of a ring changes slowly with radius; the rings' own contrast must not be divided away.
-    deviation = uniform_filter1d(deviation, 2 * width + 1, mode="nearest")
-    return _full(samples, relative.ravel()[samples.flat] / deviation[ring], box)
+    noise = uniform_filter1d(deviation, 2 * width + 1, mode="nearest")
+    return RingPattern(_full(samples, relative / noise[ring], box), noise)
 
 
 def _outside_cross(samples: Samples, width: int) -> NDArray[np.bool_]:

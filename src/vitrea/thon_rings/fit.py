@@ -10,7 +10,7 @@ import numpy as np
 from vitrea.records.optics import Optics
 from vitrea.thon_rings.background import filter_width, ring_pattern
 from vitrea.thon_rings.quality import RingCurves, alias_resolution, fit_resolution, ice_ring_density, ring_curves
-from vitrea.thon_rings.refinement import FittedSamples, fitted_samples, refine
+from vitrea.thon_rings.refinement import FittedSamples, fitted_samples, refine, relative_rings
 from vitrea.thon_rings.samples import CtfConstants, ctf_constants
 from vitrea.thon_rings.search import Candidate, radial_range, search, sector_sums
 from vitrea.thon_rings.settings import FitSettings
@@ -20,6 +20,7 @@ _CANDIDATES = 3
 _RIVAL = 0.6  # of the best score of the search: what lies above is refined, too
 # Score times the root of the samples, 1 for noise. The best of all CTFs that a search tries reaches 4 to 6 in noise.
 _SIGNIFICANT = 8.0
+_PASSES = 1  # of taking the background anew without the rings found
 _FEWEST_RADII = 16  # samples between the lowest and the highest resolution
 
 
@@ -105,14 +106,19 @@ def fit_ctf(spectrum: Spectrum, optics: Optics, settings: FitSettings) -> CtfFit
     width = filter_width(spectrum, settings.lowest_resolution)
     radii = _checked_radii(spectrum, settings)
     pattern = ring_pattern(spectrum, width)
-    sums = sector_sums(pattern, *radii)
+    sums = sector_sums(pattern.values, *radii)
     found = search(sums, optics, settings, spectrum.step, radii, width, _CANDIDATES)
-    data = fitted_samples(pattern, optics, spectrum.step, radii, width)
+    data = fitted_samples(pattern.values, optics, spectrum.step, radii, width)
     rivals = [one for one in found if one.score >= _RIVAL * found[0].score]
     best = max((_refined(one, data, settings) for one in rivals), key=lambda one: one.score)
+    # Now that the rings are known, the background can be told from them.
+    for _ in range(_PASSES):
+        pattern = ring_pattern(spectrum, width, relative_rings(best, data, pattern.noise))
+        data = fitted_samples(pattern.values, optics, spectrum.step, radii, 0)
+        best = _refined(best, data, settings)
     constants = ctf_constants(optics)
-    curves = ring_curves(pattern, spectrum.step, width, best, constants)
-    return _result(best, data, curves, pattern, spectrum, constants, settings)
+    curves = ring_curves(pattern.values, spectrum.step, best, constants)
+    return _result(best, data, curves, pattern.values, spectrum, constants, settings)
 
 
 def _checked_radii(spectrum: Spectrum, settings: FitSettings) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from scipy.ndimage import uniform_filter1d
 
 from vitrea.kernels.thon_rings import sum_by_place
 from vitrea.thon_rings.samples import CtfConstants, Samples, half_plane
-from vitrea.thon_rings.search import Candidate, filter_gain
+from vitrea.thon_rings.search import Candidate
 from vitrea.thon_rings.spectrum import Floats
 
 PER_SAMPLE = 2  # points of a curve per sample of the spectrum
@@ -54,17 +54,15 @@ class RingCurves:
     noise: NDArray[np.float64]
 
 
-def ring_curves(pattern: Floats, step: float, width: int, candidate: Candidate, constants: CtfConstants) -> RingCurves:
+def ring_curves(pattern: Floats, step: float, candidate: Candidate, constants: CtfConstants) -> RingCurves:
     """Average a ring pattern along the rings of a CTF and compare the two.
 
     Parameters
     ----------
     pattern : ndarray, shape [box, box]
-        From `vitrea.thon_rings.background.ring_pattern`.
+        From `vitrea.thon_rings.background.ring_pattern`, its rings known.
     step : float
         1/Å per sample.
-    width : int
-        Samples over which the pattern's background was averaged.
     candidate : Candidate
         The fit.
     constants : CtfConstants
@@ -79,7 +77,7 @@ def ring_curves(pattern: Floats, step: float, width: int, candidate: Candidate, 
     equal = equiphase_frequency(samples, step, candidate, constants)[seen]
     equiphase, weight = _average(values, equal * (PER_SAMPLE / step), points)
     chi = constants.phase(frequency**2, candidate.defocus, candidate.phase_shift)
-    model = -filter_gain(constants, frequency, candidate.defocus, width * step) * np.cos(2 * chi)
+    model = -np.cos(2 * chi)
     half = _half_windows(constants, frequency, candidate.defocus, step)
     quality = _local_correlation(equiphase, model, weight, half)
     return RingCurves(frequency, radial, equiphase, np.abs(np.sin(chi)), quality, 2 / np.sqrt(2 * half + 1.0))

@@ -18,7 +18,10 @@ from vitrea.thon_rings.spectrum import Floats
 _ROUNDS = 3  # of estimating the strength of the rings and refining
 _STEPS = 30  # of Newton's method, at most
 _TOLERANCE = 0.02  # Å, and millirad of phase shift: steps below this end the refinement
-_STRENGTH_SAMPLES = 24  # over which the strength of the rings is averaged along the radius
+_PER_RING = 16  # points of the averaged curve
+_RINGS = 1.25  # to either side, from which the strength of a ring is taken
+_LEAST_GAIN = 0.3  # of the filter that took the background off: what remains of rings is divided by it
+_STRENGTH_SAMPLES = 12  # to either side, at least
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,10 @@ class FittedSamples:
     cosine, sine : ndarray, shape [samples]
         Of twice the direction of k.
     constants : CtfConstants
+    box : int
+        Samples along a side of the spectrum.
     step, width : float
-        1/Å: from sample to sample, and over which the pattern's background was averaged.
+        1/Å: from sample to sample, and over which the pattern's background was averaged, rings included (0: without).
     """
 
     values: NDArray[np.float64]
@@ -42,6 +47,7 @@ class FittedSamples:
     cosine: NDArray[np.float64]
     sine: NDArray[np.float64]
     constants: CtfConstants
+    box: int
     step: float
     width: float
 
@@ -54,7 +60,7 @@ def fitted_samples(pattern: Floats, optics: Optics, step: float, radii: tuple[in
     angle = 2 * samples.angle[inside]
     return FittedSamples(
         values[inside].astype(np.float64), (samples.radius[inside] * step) ** 2, np.cos(angle), np.sin(angle),
-        ctf_constants(optics), step, width * step,
+        ctf_constants(optics), len(pattern), step, width * step,
     )  # fmt: skip
 
 
@@ -74,10 +80,10 @@ def refine(start: Candidate, data: FittedSamples, settings: FitSettings) -> Cand
     point = _point(start, settings)
     for _ in range(_ROUNDS):
         candidate = _candidate(point, start, settings)
-        strength = _strength(candidate, data)
+        strength, level = _rings(candidate, data)
         constant = _constant(candidate, data, settings)
         score = with_score(candidate, data, settings).score
-        point = _newton(point, data.values, strength, basis, constant, _stiffness(free, score, settings))
+        point = _newton(point, data.values - level, strength, basis, constant, _stiffness(free, score, settings))
     return with_score(_candidate(point, start, settings), data, settings)
 
 
@@ -133,19 +139,71 @@ def _gain(candidate: Candidate, data: FittedSamples) -> NDArray[np.float64]:
     return filter_gain(data.constants, np.sqrt(data.squared), candidate.defocus, data.width)
 
 
-def _strength(candidate: Candidate, data: FittedSamples) -> NDArray[np.float64]:
-    """Strength of the rings at each sample, in units of the noise, as the background's removal left it."""
-    model = -_gain(candidate, data) * np.cos(2 * phase_of(candidate, data))
-    place = (np.sqrt(data.squared) - math.sqrt(float(data.squared.min()))) / (data.step * _STRENGTH_SAMPLES)
+def _rings(candidate: Candidate, data: FittedSamples) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return strength of the rings and what the background's removal left beneath them, at each sample.
+
+    Samples are averaged by phase, so that the pattern becomes a wave of known period, and about each half ring a wave
+    and a constant, both with a slope, are fitted to it. Without the slopes the steep fall of a spectrum at low
+    frequency would pass for a shift of the rings.
+    """
+    rings = phase_of(candidate, data) / -math.pi
+    first = float(rings.min())
+    place = (rings - first) * _PER_RING
     low = place.astype(np.int64)
-    bins = int(low.max()) + 2
-    cross, _ = sum_by_place(data.values * model, low, place - low, bins)
-    power, _ = sum_by_place(model * model, low, place - low, bins)
-    strength = np.maximum(cross / np.maximum(power, 1e-9), 0.0)
+    total, weight = sum_by_place(data.values, low, place - low, int(low.max()) + 2)
+    curve = total / np.maximum(weight, 1e-9)
+    number = first + np.arange(len(curve)) / _PER_RING
+    nodes = np.arange(number[0], number[-1] + 0.5, 0.5)
+    span = math.sqrt(float(data.squared.max())) - math.sqrt(float(data.squared.min()))
+    # Rings are broad at low and narrow at high frequency, where more of them are averaged.
+    frequency = np.linspace(0, 1, 256) * span + math.sqrt(float(data.squared.min()))
+    along = data.constants.phase(frequency**2, candidate.defocus, candidate.phase_shift) / -math.pi
+    slope = np.abs(np.interp(nodes, along, np.gradient(along, frequency)))
+    reach = np.maximum(_RINGS, _STRENGTH_SAMPLES * data.step * slope)
+    fitted = np.array([_local_wave(number, curve, weight, node, wide) for node, wide in zip(nodes, reach, strict=True)])
+    strength = np.maximum(fitted[:, 0], 0.0)
     # Where nothing is seen a trace is kept, so that rings may still appear there as the fit improves.
     strength = np.maximum(strength, 0.02 * strength.max() + 1e-6)
-    at_sample = np.interp(place, np.arange(bins), strength)
-    return np.asarray(at_sample * _gain(candidate, data))
+    return np.interp(rings, nodes, strength), np.interp(rings, nodes, fitted[:, 1])
+
+
+def _local_wave(
+    number: NDArray[np.float64], curve: NDArray[np.float64], weight: NDArray[np.float64], node: float, reach: float
+) -> tuple[float, float]:
+    """Return height of the wave and of the constant in a curve about a place; both may slope."""
+    start, end = np.searchsorted(number, [node - reach, node + reach])
+    away = (number[start:end] - node) / reach
+    wave = -np.cos(2 * np.pi * number[start:end])
+    share = weight[start:end] * (1 - away**2)
+    terms = np.stack([wave, np.ones_like(away), wave * away, away])
+    normal = (terms * share) @ terms.T
+    # At the ends, where only one side is seen, the slopes are held back.
+    normal += np.diag([1e-6, 1e-6, 0.02, 0.02]) * max(float(share.sum()), 1e-9)
+    height, level, *_ = np.linalg.solve(normal, (terms * share) @ curve[start:end])
+    return float(height), float(level)
+
+
+def relative_rings(candidate: Candidate, data: FittedSamples, noise: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the fitted rings relative to the background, at all samples of the half plane.
+
+    Their strength is that at the nearest frequency that was fitted.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    data : FittedSamples
+    noise : ndarray, shape [radii]
+        Of the pattern they were fitted to (`vitrea.thon_rings.background.RingPattern`).
+    """
+    samples = half_plane(data.box)
+    order = np.argsort(data.squared)
+    strength = _rings(candidate, data)[0] / np.maximum(_gain(candidate, data), _LEAST_GAIN)
+    squared, angle = (samples.radius * data.step) ** 2, 2 * samples.angle
+    everywhere = replace(data, squared=squared, cosine=np.cos(angle), sine=np.sin(angle))
+    wave = -np.cos(2 * phase_of(candidate, everywhere))
+    return np.asarray(
+        np.interp(squared, data.squared[order], strength[order]) * wave * noise[np.rint(samples.radius).astype(int)]
+    )
 
 
 def _stiffness(free: list[str], score: float, settings: FitSettings) -> NDArray[np.float64]:

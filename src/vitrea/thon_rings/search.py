@@ -121,7 +121,12 @@ def _reach(settings: FitSettings) -> float:
 def filter_gain(
     constants: CtfConstants, frequency: NDArray[np.float64], defocus: NDArray[np.float64] | float, width: float
 ) -> NDArray[np.float64]:
-    """Return what is left of the rings, locally waves cos(2 chi), once their mean over `width` (1/Å) is taken off."""
+    """Return what is left of the rings, locally waves cos(2 chi), once their mean over `width` (1/Å) is taken off.
+
+    All of them where `width` is 0: the background was averaged without them.
+    """
+    if width == 0:
+        return np.ones(np.broadcast(frequency, defocus).shape)
     return np.asarray(1 - np.sinc(constants.slope(frequency, defocus) * width / np.pi))
 
 

@@ -115,7 +115,7 @@ def _plane(tiles: _Tiles, start: CtfFit, optics: Optics, settings: FitSettings) 
     radii = radial_range(first.box, first.step, settings)
     curves = []
     for spectrum in tiles.spectra:
-        sums = sector_sums(ring_pattern(spectrum, width), *radii)
+        sums = sector_sums(ring_pattern(spectrum, width).values, *radii)
         defocus, curve = defocus_curve(sums, start.candidate(), optics, settings, first.step, radii, width)
         curves.append(curve / math.sqrt(max(sums.power, 1e-12)))
     table = np.array(curves)  # [tiles, defoci]
