@@ -125,7 +125,7 @@ def align_frames(
     Alignment
     """
     pixel = np.asarray(pixel_size, dtype=np.float64)
-    weight = _weight(shape, pixel, settings).to(spectra.device)
+    weight = component_weight(shape, pixel, settings).to(spectra.device)
     count = spectra.shape[0]
     shifts = np.zeros((count, 2))
     search = _Search(shape, pixel, settings.maximum_shift, spectra.device)
@@ -137,7 +137,7 @@ def align_frames(
         inner = max(settings.minimum_shift, 1.01 * pixel.max()) if coarse else 0.0
         moves = search.far(correlations, inner) if iteration == 1 else search.near(correlations)
         moved = shifts + moves
-        moved = polynomial_smooth(moved, _COARSE_DEGREE) if coarse else _smooth(moved, settings)
+        moved = polynomial_smooth(moved, _COARSE_DEGREE) if coarse else smooth_shifts(moved, settings)
         moves = moved - shifts
         moves -= moves[count // 2]
         shifts = shifts + moves
@@ -148,14 +148,18 @@ def align_frames(
     return Alignment(shifts - shifts[0], iteration, largest / pixel.max(), largest <= settings.threshold)
 
 
-def _smooth(shifts: NDArray[np.float64], settings: AlignmentSettings) -> NDArray[np.float64]:
+def smooth_shifts(shifts: NDArray[np.float64], settings: AlignmentSettings) -> NDArray[np.float64]:
+    """Smooth shifts over time, shape [frames, 2], as the settings say."""
     if settings.smoothing == "spline":
         return spline_smooth(shifts)
     return savitzky_golay(shifts, settings.smoothing_window) if settings.smoothing == "savitzky-golay" else shifts
 
 
-def _weight(shape: Shape, pixel: NDArray[np.float64], settings: AlignmentSettings) -> Tensor:
-    """Return the weights of the components of a correlation, shape [y, x // 2 + 1]; 0 for the mean."""
+def component_weight(shape: Shape, pixel: NDArray[np.float64], settings: AlignmentSettings) -> Tensor:
+    """Return the weights of the components of a correlation, shape [y, x // 2 + 1]; 0 for the mean.
+
+    `pixel` is the size of a pixel in Å along x and y.
+    """
     kx, ky = rectangle_frequencies(shape)
     square = (kx / pixel[0]).square() + (ky / pixel[1]).square()
     weight = torch.exp(-settings.b_factor / 4 * square)

@@ -14,10 +14,25 @@ from torch import Tensor
 from vitrea.compute.memory import available_memory
 from vitrea.formats.gain import FrameCorrection
 from vitrea.fourier.rectangles import Shape, crop_rectangle, rectangle_to_fourier, rectangle_to_real, shift_ramps
-from vitrea.motion.alignment import Alignment, AlignmentSettings, align_frames, alignment_shape
+from vitrea.motion.alignment import (
+    Alignment,
+    AlignmentSettings,
+    align_frames,
+    alignment_shape,
+    component_weight,
+    smooth_shifts,
+)
 from vitrea.motion.defects import find_hot_pixels
 from vitrea.motion.distortion import Distortion, correct_distortion
-from vitrea.motion.local import LocalMotion, Trajectories, fit_local_motion, frame_groups, measure_trajectories
+from vitrea.motion.local import (
+    LocalMotion,
+    Patches,
+    Trajectories,
+    fit_local_motion,
+    frame_groups,
+    measure_trajectories,
+)
+from vitrea.motion.refinement import refine_motion
 from vitrea.motion.sums import Exposure, FrameGeometry, Sums, Wanted, sum_frames
 
 # Fewer patches along an axis do not determine the model, which is of second order in space.
@@ -163,14 +178,19 @@ def correct_movie(
     coarse_pixel = (pixel_size * scale[0], pixel_size * scale[1])
     alignment = align_frames(small, coarse, coarse_pixel, settings.alignment)
     notes = [] if alignment.converged else [f"shifts had not settled after {alignment.iterations} iterations"]
-    local, trajectories, residual = None, None, 0.0
+    shifts, local = alignment.shifts * scale, None
     if min(settings.patches) >= FEWEST_PATCHES:
-        local, trajectories, residual, note = _local(small, coarse, coarse_pixel, scale, alignment, settings)
-        notes += [note] if note else []
-    shifts = alignment.shifts * scale
+        local = _measure_local(small, coarse, coarse_pixel, scale, alignment, settings)
+        shifts = shifts + local.more
+        notes += [local.note] if local.note else []
     output_scale = _ratio(source.full, source.shape)
     geometry = FrameGeometry(
-        source.shape, pixel_size * output_scale[0], shifts / output_scale, local, output_scale, numbers.start
+        source.shape,
+        pixel_size * output_scale[0],
+        shifts / output_scale,
+        local.model if local else None,
+        output_scale,
+        numbers.start,
     )
     groups = frame_groups(len(numbers), settings.spectrum_group) if settings.spectrum_group else []
     wanted = Wanted(settings.plain, settings.exposure, groups, settings.spectrum_size)
@@ -179,11 +199,19 @@ def correct_movie(
     if settings.distortion is not None:
         sums, final_pixel = correct_distortion(sums, settings.distortion, geometry.pixel_size)
     whole = Alignment(shifts, alignment.iterations, alignment.largest * max(scale), alignment.converged)
-    places = np.argwhere(hot)[:, ::-1].astype(np.int64)
     return CorrectedMovie(
-        sums, final_pixel, count, numbers.start + 1, source.full, whole, local, trajectories, residual, places,
-        tuple(notes),
-    )  # fmt: skip
+        sums=sums,
+        pixel_size=final_pixel,
+        frames=count,
+        first=numbers.start + 1,
+        shape=source.full,
+        alignment=whole,
+        local=local.model if local else None,
+        trajectories=local.trajectories if local else None,
+        residual=local.residual if local else 0.0,
+        hot=np.argwhere(hot)[:, ::-1].astype(np.int64),
+        notes=tuple(notes),
+    )
 
 
 def _frames_used(count: int, settings: CorrectionSettings) -> range:
@@ -252,28 +280,46 @@ class _Frames:
         return crop_rectangle(self(number), self.shape, shape)
 
 
-def _local(
+@dataclass(frozen=True)
+class _Local:
+    """What patches told: what to add to whole-frame shifts (movie pixels), the model, or why there is none."""
+
+    more: NDArray[np.float64]
+    model: LocalMotion | None
+    trajectories: Trajectories
+    residual: float
+    note: str = ""
+
+
+def _measure_local(
     small: Tensor,
     shape: Shape,
     pixel: tuple[float, float],
     scale: tuple[float, float],
     alignment: Alignment,
     settings: CorrectionSettings,
-) -> tuple[LocalMotion | None, Trajectories, float, str]:
-    """Measure and model the motion of patches; the last thing returned says why there is no model."""
+) -> _Local:
+    """Measure and model the motion of patches, and refine whole-frame shifts with it."""
     ramp_x, ramp_y = shift_ramps(shape, torch.from_numpy(alignment.shifts).to(small.device))
-    images = torch.stack(
-        [rectangle_to_real(one * x * y, shape) for one, x, y in zip(small, ramp_x, ramp_y, strict=True)]
-    )
-    trajectories = measure_trajectories(
-        images, pixel, scale, settings.patches, settings.alignment, settings.group_frames
-    )
+    moved = (one * x * y for one, x, y in zip(small, ramp_x, ramp_y, strict=True))
+    images = torch.stack([rectangle_to_real(one, shape) for one in moved])
+    patches = Patches(images, settings.patches, settings.group_frames)
+    trajectories = measure_trajectories(patches, pixel, scale, settings.alignment)
+    none = np.zeros_like(alignment.shifts)
     fit = fit_local_motion(trajectories)
     if fit is None:
         good = int(trajectories.converged.sum())
-        return None, trajectories, 0.0, f"only {good} patches could be followed: no local motion"
+        return _Local(none, None, trajectories, 0.0, f"only {good} patches could be followed: no local motion")
     model, rms = fit
     residual = float(np.hypot(*rms))
     if rms.max() >= _LARGEST_RESIDUAL:
-        return None, trajectories, residual, f"the model misses the patches by {residual:.1f} pixels: no local motion"
-    return model, trajectories, residual, ""
+        note = f"the model misses the patches by {residual:.1f} pixels: no local motion"
+        return _Local(none, None, trajectories, residual, note)
+    weight = component_weight(patches.shape, np.array(pixel), settings.alignment).to(small.device)
+    more, model = refine_motion(patches, model, weight, scale)
+    frames = np.arange(len(alignment.shifts), dtype=np.float64)
+    every = np.stack([np.interp(frames, patches.times, column) for column in more.T], axis=1)
+    model, mean = model.without_mean()
+    every += np.stack([frames, frames**2, frames**3], axis=1) @ mean.T
+    smooth = smooth_shifts(alignment.shifts * scale + every, settings.alignment)
+    return _Local(smooth - smooth[0] - alignment.shifts * scale, model, trajectories, residual)

@@ -6,6 +6,7 @@ doi:10.1038/nmeth.4193): a polynomial of third order in time and second order in
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,6 +50,13 @@ class LocalMotion:
         powers = np.array([z, z**2, z**3])
         return np.asarray(self.coefficients.reshape(2, 6, 3) @ powers)
 
+    def without_mean(self) -> tuple[LocalMotion, NDArray[np.float64]]:
+        """Return the model less its mean over the frame, and that mean: coefficients of z, z², z³, shape [2, 3]."""
+        terms = self.coefficients.reshape(2, 6, 3).copy()
+        mean = terms[:, 0] + (terms[:, 2] + terms[:, 4]) / 12  # x² and y² are 1/12 on average
+        terms[:, 0] -= mean
+        return LocalMotion(terms.reshape(2, COEFFICIENTS)), mean
+
 
 @dataclass(frozen=True)
 class Trajectories:
@@ -89,55 +97,79 @@ def frame_groups(frames: int, size: int) -> list[slice]:
     return [slice(int(end - length), int(end)) for end, length in zip(ends, sizes, strict=True)]
 
 
-def measure_trajectories(
-    frames: Tensor,
-    pixel_size: tuple[float, float],
-    scale: tuple[float, float],
-    patches: tuple[int, int],
-    settings: AlignmentSettings,
-    group_size: int = 1,
-) -> Trajectories:
-    """Align the frames of every patch.
+class Patches:
+    """The frames of a movie cut into overlapping patches, grouped in time, with soft borders, transformed.
+
+    Iterating gives the transforms of one patch after the other: complex64, shape [groups, y, x // 2 + 1].
 
     Parameters
     ----------
     frames : Tensor, shape [frames, y, x]
         Frames at the sampling of the alignment, moved by the shifts of whole frames.
-    pixel_size : (float, float)
-        Å along x and y at that sampling.
-    scale : (float, float)
-        Pixels of the movie's frames to a pixel of `frames`, along x and y.
-    patches : (int, int)
+    grid : (int, int)
         Patches along x and y.
+    group_size : int
+        Frames to sum before they are aligned.
+
+    Attributes
+    ----------
+    centres : ndarray, shape [patches, 2]
+        x, y from -0.5 to 0.5.
+    times : ndarray, shape [groups]
+        Frames since the first one used; the mean where frames were grouped.
+    shape : (int, int)
+        Rows and columns of a patch.
+    """
+
+    def __init__(self, frames: Tensor, grid: tuple[int, int], group_size: int = 1) -> None:
+        groups = frame_groups(len(frames), group_size)
+        grouped = torch.stack([frames[group].sum(dim=0) for group in groups]) if group_size > 1 else frames
+        self.times = np.array([(group.start + group.stop - 1) / 2 for group in groups], dtype=np.float64)
+        height, width = frames.shape[1:]
+        (above, rows), (left, columns) = _tiles(height, grid[1]), _tiles(width, grid[0])
+        # Patches at the border reach over it, where there is nothing: each has its centre at that of its share.
+        mean = grouped.mean(dim=(1, 2), keepdim=True)
+        self._frames = torch.nn.functional.pad(grouped - mean, (left, left, above, above))
+        self._tiles = [(row, column) for row in rows for column in columns]
+        self.centres = np.array([(_centre(x, left, width), _centre(y, above, height)) for y, x in self._tiles])
+        self.shape: Shape = (rows[0].stop - rows[0].start, columns[0].stop - columns[0].start)
+        self._taper = _taper(self.shape, frames.device)
+
+    def __len__(self) -> int:
+        """Return the number of patches."""
+        return len(self._tiles)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield the transforms of each patch."""
+        for row, column in self._tiles:
+            yield rectangle_to_fourier(self._frames[:, row, column] * self._taper)
+
+
+def measure_trajectories(
+    patches: Patches, pixel_size: tuple[float, float], scale: tuple[float, float], settings: AlignmentSettings
+) -> Trajectories:
+    """Align the frames of every patch.
+
+    Parameters
+    ----------
+    patches : Patches
+    pixel_size : (float, float)
+        Å along x and y at their sampling.
+    scale : (float, float)
+        Pixels of the movie's frames to a pixel of the patches, along x and y.
     settings : AlignmentSettings
         The minimum shift does not apply: fixed patterns were overcome by the alignment of whole frames. Nor does the
         smoothing over time: the model does that.
-    group_size : int
-        Frames to sum before they are aligned.
     """
-    groups = frame_groups(len(frames), group_size)
-    grouped = torch.stack([frames[group].sum(dim=0) for group in groups]) if group_size > 1 else frames
-    times = np.array([(group.start + group.stop - 1) / 2 for group in groups], dtype=np.float64)
-    (above, rows), (left, columns) = (
-        _tiles(length, count) for length, count in zip(frames.shape[1:], patches[::-1], strict=True)
-    )
-    # Patches at the border reach over it, where there is nothing: every patch has its centre at that of its share.
-    grouped = torch.nn.functional.pad(grouped - grouped.mean(dim=(1, 2), keepdim=True), (left, left, above, above))
     furthest = min(settings.maximum_shift, _FURTHEST)
     local = replace(settings, minimum_shift=0.0, maximum_shift=furthest, smoothing="none")
-    centres, shifts, converged = [], [], []
-    for row in rows:
-        for column in columns:
-            centre = np.array([_centre(column, left, frames.shape[2]), _centre(row, above, frames.shape[1])])
-            patch = grouped[:, row, column]
-            shape: Shape = (patch.shape[1], patch.shape[2])
-            spectra = rectangle_to_fourier(patch * _taper(shape, frames.device))
-            alignment = align_frames(spectra, shape, pixel_size, local)
-            moved = alignment.shifts * scale
-            centres.append(centre)
-            shifts.append(moved - moved.mean(axis=0))
-            converged.append(alignment.converged)
-    return Trajectories(np.array(centres), times, np.array(shifts), np.array(converged, dtype=np.bool_))
+    shifts, converged = [], []
+    for spectra in patches:
+        alignment = align_frames(spectra, patches.shape, pixel_size, local)
+        moved = alignment.shifts * scale
+        shifts.append(moved - moved.mean(axis=0))
+        converged.append(alignment.converged)
+    return Trajectories(patches.centres, patches.times, np.array(shifts), np.array(converged, dtype=np.bool_))
 
 
 def _tiles(length: int, count: int) -> tuple[int, list[slice]]:
