@@ -14,6 +14,7 @@ from vitrea.formats.gain import (
     GainOrientation,
     fit_gain,
     read_defects,
+    read_frame_correction,
     read_gain,
     write_gain,
 )
@@ -168,3 +169,19 @@ def test_movie_and_gain_of_one_camera_agree(tmp_path: Path) -> None:
     with open_movie(tmp_path / "movie.tif") as movie:
         correction = FrameCorrection(movie.header.shape[1:], read_gain(tmp_path / "gain.tif"))
         np.testing.assert_allclose(correction.apply(movie.read(1), 1), 600, atol=0.71)
+
+
+def test_corrections_are_read_from_files_and_must_fit(tmp_path: Path) -> None:
+    gain = GAIN.copy()
+    gain[0, 0] = 0
+    write_stack(tmp_path / "gain.mrc", gain, 1.0)
+    (tmp_path / "defects.txt").write_text("3 4 1 2\n")
+    correction = read_frame_correction(tmp_path / "gain.mrc", tmp_path / "defects.txt", (6, 9))
+    assert sorted(zip(*np.nonzero(correction.dead), strict=True)) == [(0, 0), (4, 3), (5, 3)]
+    finer = read_frame_correction(tmp_path / "gain.mrc", "", (12, 18), for_eer=True)
+    assert finer.dead.sum() == 4
+    assert finer.gain is not None
+    np.testing.assert_allclose(finer.gain[2, 2] / finer.gain[4, 4], gain[2, 2] / gain[1, 1], rtol=1e-5)
+    with pytest.raises(InputError, match=r"gain\.mrc has 9 x 6 pixels, the frames 9 x 7"):
+        read_frame_correction(tmp_path / "gain.mrc", "", (7, 9))
+    assert read_frame_correction("", "", (7, 9)).gain is None

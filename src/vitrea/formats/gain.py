@@ -226,6 +226,39 @@ class FrameCorrection:
         return corrected
 
 
+def read_frame_correction(
+    gain: str | Path, defects: str | Path, shape: tuple[int, int], *, for_eer: bool = False, seed: int = 0
+) -> FrameCorrection:
+    """Read what corrects the frames of a movie.
+
+    Parameters
+    ----------
+    gain, defects : str or Path
+        Gain reference and dead pixels, as `read_gain` and `read_defects` take them; "" for none.
+    shape : tuple of int
+        Rows and columns of the frames.
+    for_eer : bool
+        Whether the movie is EER.
+    seed : int
+        Of the choice of neighbours.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read or does not fit the frames.
+    """
+    values = None
+    if gain:
+        read = read_gain(gain, for_eer=for_eer)
+        values = fit_gain(read, shape)
+        if values is None:
+            raise InputError(
+                f"the gain reference {gain} has {read.shape[1]} x {read.shape[0]} pixels, the frames {shape[1]} x "
+                f"{shape[0]}"
+            )
+    return FrameCorrection(shape, values, read_defects(defects, shape) if defects else None, seed)
+
+
 def _living_neighbours(dead: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return the living neighbours of all dead pixels in one list, where those of each begin in it, and their number.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vitrea import __version__
 from vitrea.compute.processors import available_threads
 from vitrea.formats.ctffind import FitSetting
-from vitrea.formats.gain import FrameCorrection, fit_gain, read_defects, read_gain
+from vitrea.formats.gain import read_frame_correction
 from vitrea.formats.movies import open_movie
 from vitrea.jobs.ctf import CtfParameters
 from vitrea.jobs.ctf_external import CtffindProgram
@@ -90,7 +90,7 @@ class _Worker:
         self._settings = settings
         self._fit_settings = fit_settings(parameters)
         self._page = FitPage() if parameters.plots and program is None else None
-        self._correction = lru_cache(maxsize=2)(_frame_correction)
+        self._correction = lru_cache(maxsize=2)(read_frame_correction)
 
     def __call__(self, shot: Shot) -> tuple[Estimate | str, bool]:
         """Return an estimate, or why there is none; and whether it is that of an earlier run."""
@@ -152,7 +152,7 @@ class _Worker:
         with open_movie(shot.path) as movie:
             size = min(size, len(movie))
             shape = movie.header.shape[1:]
-            correction = self._correction(shot.gain, shot.defects, shape, movie.header.kind == "EER")
+            correction = self._correction(shot.gain, shot.defects, shape, for_eer=movie.header.kind == "EER")
             for first in range(0, len(movie) - size + 1, size):
                 total = correction.apply(movie.read(first), first)
                 for number in range(first + 1, first + size):
@@ -177,15 +177,6 @@ def fit_settings(parameters: CtfParameters) -> FitSettings:
         phase_min=parameters.phase_min if parameters.phase_shift else 0.0,
         phase_max=parameters.phase_max if parameters.phase_shift else 0.0,
     )
-
-
-def _frame_correction(gain: str, defects: str, shape: tuple[int, int], for_eer: bool) -> FrameCorrection:
-    values = None
-    if gain:
-        values = fit_gain(read_gain(gain, for_eer=for_eer), shape)
-        if values is None:
-            raise InputError(f"the gain reference {gain} does not fit frames of {shape[1]} x {shape[0]} pixels")
-    return FrameCorrection(shape, values, read_defects(defects, shape) if defects else None)
 
 
 def _read_micrograph(shot: Shot, window: int) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrea.formats.gain import FrameCorrection, GainOrientation, fit_gain, read_defects, read_gain, write_gain
+from vitrea.formats.gain import FrameCorrection, GainOrientation, read_frame_correction, read_gain, write_gain
 from vitrea.formats.image_names import locate_file
 from vitrea.formats.micrograph_files import locate_image, open_movies
 from vitrea.formats.movies import EerRendering, Movie, open_movie
@@ -163,23 +163,12 @@ class Detector:
         return self._last[1]
 
     def _read(self, row: int, shape: tuple[int, int]) -> FrameCorrection:
-        gain_file, defect_file = self.files(row)
-        gain = None
-        if gain_file:
-            path = locate_file(gain_file, self._movies.image_root, "gain reference", Movies.GAIN)
-            gain = read_gain(path, for_eer=self._is_eer(row))
-            fitted = fit_gain(gain, shape)
-            if fitted is None:
-                raise InputError(
-                    f"the gain reference {gain_file} has {gain.shape[1]} x {gain.shape[0]} pixels, its frames "
-                    f"{shape[1]} x {shape[0]}"
-                )
-            gain = fitted
-        defects = None
-        if defect_file:
-            path = locate_file(defect_file, self._movies.image_root, "list of defects", Movies.DEFECTS)
-            defects = read_defects(path, shape)
-        return FrameCorrection(shape, gain, defects, self._parameters.random_seed)
+        kinds = (("gain reference", Movies.GAIN), ("list of defects", Movies.DEFECTS))
+        gain, defects = (
+            locate_file(name, self._movies.image_root, *kind) if name else ""
+            for name, kind in zip(self.files(row), kinds, strict=True)
+        )
+        return read_frame_correction(gain, defects, shape, for_eer=self._is_eer(row), seed=self._parameters.random_seed)
 
 
 def open_task(movies: Movies, task: MovieTask, parameters: MotionParameters) -> Movie:
