@@ -160,11 +160,10 @@ def transfer() -> Callable[[Simulation], NDArray[np.float32]]:
 
 
 @pytest.fixture(scope="session")
-def mixed(mixture: Callable[..., Any]) -> Callable[..., tuple[Simulation, Any]]:
-    """Maker of mixed sets (see the fixture `mixture`), as what a run knows of them and as the truth."""
+def of_mixture() -> Callable[[Any], Simulation]:
+    """Return a function that makes of a mixed set (see the fixture `mixture`) what a run knows of it."""
 
-    def make(*names: str, **choices: Any) -> tuple[Simulation, Any]:
-        made = mixture(*names, **{"junk_fraction": 0.0, **choices})
+    def make(made: Any) -> Simulation:
         images, particles = made.images, made.particles
         count, column = len(images), particles.table.numbers
         zeros = np.zeros(count)
@@ -182,6 +181,17 @@ def mixed(mixture: Callable[..., Any]) -> Callable[..., tuple[Simulation, Any]]:
             ("all",),
         )
         origins = np.stack([column("rlnOriginXAngst"), column("rlnOriginYAngst")], axis=1)
-        return Simulation(data, images, particles.eulers, origins, made.maps[0], float("nan")), made
+        return Simulation(data, images, particles.eulers, origins, made.maps[0], float("nan"))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def mixed(mixture: Callable[..., Any], of_mixture: Callable[[Any], Simulation]) -> Callable[..., Any]:
+    """Maker of mixed sets (see the fixture `mixture`), as what a run knows of them and as the truth."""
+
+    def make(*names: str, **choices: Any) -> tuple[Simulation, Any]:
+        made = mixture(*names, **{"junk_fraction": 0.0, **choices})
+        return of_mixture(made), made
 
     return make

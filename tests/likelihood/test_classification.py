@@ -114,7 +114,9 @@ def _after(simulation: Any, settings: Settings, scheme: Scheme, steps: int, refe
     return state
 
 
-@pytest.mark.parametrize("schedule", ["em", "auto", "batches"])
+@pytest.mark.parametrize(
+    "schedule", ["batches", *(pytest.param(schedule, marks=pytest.mark.slow) for schedule in ("em", "auto"))]
+)
 def test_runs_repeat_themselves_and_go_on(schedule: Any, small: tuple[Any, Any]) -> None:
     """Bit by bit: two runs, and one that goes on from a state that was set aside."""
     simulation, _ = small

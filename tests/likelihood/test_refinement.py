@@ -48,7 +48,7 @@ def _angles(state: RunState, simulation: Any, symmetry: str) -> np.ndarray:
     return symmetry_distance(euler_to_matrix(state.particles.eulers), euler_to_matrix(simulation.eulers), symmetry)
 
 
-@pytest.mark.parametrize("symmetry", ["C1", "D2"])
+@pytest.mark.parametrize("symmetry", ["C1", pytest.param("D2", marks=pytest.mark.slow)])
 def test_refinement_finds_the_truth(symmetry: str, simulate: Callable[..., Any]) -> None:
     """150 clear particles (SNR 2), poses unknown, from the truth blurred to 24 Å (shell 4), in nine iterations.
 
@@ -85,7 +85,7 @@ def test_refinement_finds_the_truth(symmetry: str, simulate: Callable[..., Any])
     assert noise == pytest.approx(float((preparer.mask**2).mean()), rel=0.1)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_noise_gives_no_structure(seed: int, simulate: Callable[..., Any]) -> None:
     """Two half sets of noise, aligned to one start map, must not be found resolved beyond what they were told.
 

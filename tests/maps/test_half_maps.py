@@ -57,10 +57,10 @@ def test_the_correction_removes_what_a_tight_mask_feigns(halves: list[NDArray[np
 
 def test_the_arguments_of_the_randomisation_matter(halves: list[NDArray[np.float64]]) -> None:
     mask = sphere_mask(SIZE, 12.0, 4.0)
-    first = half_map_fsc(*halves, 2.0, mask)
-    again = half_map_fsc(*halves, 2.0, mask)
-    other = half_map_fsc(*halves, 2.0, mask, seed=1)
-    earlier = half_map_fsc(*halves, 2.0, mask, randomise_below=0.99)
+    first = half_map_fsc(*halves, 2.0, mask, randomisations=2)
+    again = half_map_fsc(*halves, 2.0, mask, randomisations=2)
+    other = half_map_fsc(*halves, 2.0, mask, randomisations=2, seed=1)
+    earlier = half_map_fsc(*halves, 2.0, mask, randomisations=2, randomise_below=0.99)
     single = half_map_fsc(*halves, 2.0, mask, randomisations=1)
     assert first.randomised is not None
     assert np.array_equal(first.randomised, again.randomised)

@@ -109,6 +109,25 @@ def test_poses_that_are_known(mixed_folder: Any, tmp_path: Path) -> None:
     assert min(right.values()) > 0.9, right
 
 
+def test_a_region_decides_on_classes(mixed_folder: Any, tmp_path: Path) -> None:
+    """A sphere around all decides as the whole image does; one in the corner, from where Å count, tells nothing."""
+    star = maps_star(mixed_folder, tmp_path / "start.star", "truth_class001.mrc", "truth_class002.mrc")
+    options = [*OPTIONS, "--i", str(mixed_folder.folder / "truth.star"), "--ref", str(star), "--K", "2", "--iter", "1"]
+    options += ["--ini_high", "40", "--absolute_greyscale", "--skip_align"]
+    found = {}
+    for name, more in (
+        ("whole", []),
+        ("all", ["--focus_sphere", "80,80,80,150"]),
+        ("corner", ["--focus_sphere", "0,0,0,5"]),
+    ):
+        assert main(["class3d", "--o", str(tmp_path / name), *options, *more]) == 0
+        found[name] = starfile.read(tmp_path / f"{name}_data.star")["particles"]
+    assert right_class(found["all"], mixed_folder) > 0.9
+    np.testing.assert_array_equal(found["all"]["rlnClassNumber"], found["whole"]["rlnClassNumber"])
+    # Except where the corner lies before or behind the particle.
+    assert np.median(np.abs(found["corner"]["vitreaOccupancy1"] - 0.5)) < 0.01
+
+
 def test_a_local_search_is_local_from_the_first_iteration(mixed_folder: Any, tmp_path: Path) -> None:
     """Also while the greyscale of the reference is not known, which is the default."""
     truth = read_particles(mixed_folder.folder / "truth.star")
@@ -149,7 +168,7 @@ def test_a_mask_of_the_user(mixed_folder: Any, tmp_path: Path) -> None:
     radius = np.sqrt(((np.indices((32,) * 3) - 16) ** 2).sum(axis=0))
     mask = (radius < 8).astype(np.float32)
     write_map(tmp_path / "mask.mrc", Map(mask, 5.0))
-    options = ["--ref", str(mixed_folder.start), "--K", "2", "--iter", "1"]
+    options = ["--ref", str(mixed_folder.start), "--K", "2", "--iter", "1", "--skip_align"]
     classify(mixed_folder, tmp_path / "run", *options, "--solvent_mask", str(tmp_path / "mask.mrc"))
     for number in (1, 2):
         found = read_map(tmp_path / f"run_class00{number}.mrc").voxels

@@ -155,12 +155,12 @@ def test_occupancies_are_probabilities(run_of: Callable[[str], Path]) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["class2d", "batches", "class3d", *(pytest.param(k, marks=pytest.mark.slow) for k in ("initial-model", "auto"))],
+    ["class2d", "class3d", *(pytest.param(k, marks=pytest.mark.slow) for k in ("initial-model", "auto"))],
 )
 def test_going_on_from_an_iteration_repeats_the_rest(kind: str, run_of: Callable[[str], Path], tmp_path: Path) -> None:
-    root = run_of(kind)
-    options = ["--continue", f"{root}_it002_optimiser.star", "--o", str(tmp_path / "again")]
-    assert main([KINDS[kind].job, *options]) == 0
+    root, job = run_of(kind), KINDS[kind]
+    options = ["--continue", f"{root}_it{job.final - 1:03d}_optimiser.star", "--o", str(tmp_path / "again")]
+    assert main([job.job, *options]) == 0
     assert_same_result(root, tmp_path / "again", kind)
 
 
@@ -174,18 +174,32 @@ def moved(root: Path, iteration: int, folder: Path) -> Path:
     return folder / f"run_it{iteration:03d}_optimiser.star"
 
 
-def test_sums_of_batches_are_kept(
-    run_of: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_sums_of_batches_are_kept_for_the_newest_iteration(
+    run_of: Callable[[str], Path],
+    mixed_folder: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    disk_full_after: Any,
 ) -> None:
-    """The run does not go on without them as if nothing were missing."""
-    root = run_of("batches")
-    optimiser, sums = moved(root, 2, tmp_path), tmp_path / "run_it002_sums.npz"
-    assert sums.exists() and not Path(f"{root}_it004_sums.npz").exists()
+    """A run that stopped has them and uses them; it says so where it goes on without."""
+    root, job = tmp_path / "run", KINDS["batches"]
+    with disk_full_after(Path(f"{root}_it002_optimiser.star")):
+        assert main(job.command(mixed_folder, root)) == 2
+    sums = tmp_path / "run_it002_sums.npz"
+    assert sums.exists()
+    command = ["class2d", "--continue", f"{root}_it002_optimiser.star", "--o"]
+    assert main([*command, str(tmp_path / "again")]) == 0
+    assert_same_result(run_of("batches"), tmp_path / "again", "batches")
+    for finished in (tmp_path / "again", run_of("batches")):  # the last iteration carries nothing on
+        assert not list(finished.parent.glob(f"{finished.name}_it*_sums.npz"))
     content = sums.read_bytes()
     sums.write_bytes(content[: len(content) // 2])
-    refused(["class2d", "--continue", str(optimiser)], capsys, str(sums), "damaged")
+    capsys.readouterr()
+    refused(command[:-1], capsys, str(sums), "damaged")
     sums.unlink()
-    refused(["class2d", "--continue", str(optimiser)], capsys, str(sums), "does not exist")
+    assert main([*command, str(tmp_path / "without")]) == 0
+    shown = capsys.readouterr()
+    assert "without the sums" in (shown.err + shown.out).replace("\n", " ")
 
 
 @pytest.mark.parametrize("name", ["classes.mrcs", "data.star", "model.star", "sampling.star"])
@@ -199,7 +213,7 @@ def test_files_of_the_run_that_are_gone(
     assert not output.parent.exists()
 
 
-@pytest.mark.parametrize("kind", ONE_QUICK)
+@pytest.mark.parametrize("kind", ["batches", *(pytest.param(kind, marks=pytest.mark.slow) for kind in JOBS)])
 def test_seeds_decide(kind: str, run_of: Callable[[str], Path], mixed_folder: Any, tmp_path: Path) -> None:
     """The same seed gives the same result; another seed another one."""
     root = run_of(kind)
@@ -269,7 +283,8 @@ def test_what_was_stopped_before_its_last_file_is_finished(
     assert (tmp_path / "run_report.html").exists() and (tmp_path / "run_job.json").exists()
 
 
-@pytest.mark.parametrize("kind", ONE_QUICK)
+@pytest.mark.slow  # a quick one is in test_sums_of_batches_are_kept_for_the_newest_iteration
+@pytest.mark.parametrize("kind", ["batches", *JOBS])
 def test_full_disk_is_one_sentence(
     kind: str,
     run_of: Callable[[str], Path],
@@ -284,7 +299,7 @@ def test_full_disk_is_one_sentence(
         assert main(job.command(mixed_folder, root)) == 2
     message = capsys.readouterr().err
     assert "no space" in message.lower() and "Traceback" not in message
-    assert {path.suffix for path in tmp_path.iterdir()} <= {".mrc", ".mrcs", ".star", ".log"}
+    assert {path.suffix for path in tmp_path.iterdir()} <= {".mrc", ".mrcs", ".star", ".npz", ".log"}
     for path in [*tmp_path.glob("*.mrc"), *tmp_path.glob("*.mrcs")]:
         assert mrcfile.validate(path)
     last = max(tmp_path.glob("run_it*_optimiser.star"))
@@ -387,6 +402,13 @@ BAD_INPUT: dict[str, tuple[str, Spoil, tuple[str, ...]]] = {
     "no offset step": ("class3d", _options("--offset_step", "0"), ("--offset_step",)),
     "mask wider than the box": ("class3d", _options("--particle_diameter", "500"), ("--particle_diameter", "160")),
     "unknown symmetry": ("class3d", _options("--sym", "Q7"), ("Q7",)),
+    "focus without poses": ("class3d", _options("--focus_sphere", "80,80,80,20"), ("--focus_sphere", "--skip_align")),
+    "focus without radius": ("class3d", _options("--focus_sphere", "80,80,80"), ("--focus_sphere", "RADIUS")),
+    "focus outside the box": (
+        "class3d",
+        _options("--focus_sphere", "80,80,190,20", "--skip_align"),
+        ("--focus_sphere", "160"),
+    ),
     "unknown symmetry of a model": ("initial-model", _options("--sym", "Q7"), ("Q7",)),
     "unknown schedule": ("class2d", _options("--schedule", "random"), ("--schedule",)),
     "limits the wrong way": (

@@ -25,9 +25,18 @@ from vitrea.records.map import Map
 SUMS_LABEL = "vitreaSums"
 
 
+def lost_sums(general: dict[str, object]) -> Path | None:
+    """Return the name of the sums that an optimiser file's general block names, where they are gone."""
+    path = Path(str(general[SUMS_LABEL])) if SUMS_LABEL in general else None
+    return None if path is None or path.exists() else path
+
+
 @dataclass(frozen=True)
 class ClassFiles(RunFiles):
     """Writes and reads the states of one classification.
+
+    Sums that mini-batches carry on are kept for the newest iteration alone. From an older one a run goes on without
+    them: they build up again.
 
     Attributes
     ----------
@@ -82,11 +91,19 @@ class ClassFiles(RunFiles):
             write_map(name, Map(group.voxels, pixel_size))
         return [str(name) for name in names]
 
+    def _sums_of(self, iteration: int) -> Path:
+        return Path(f"{self.root}_it{iteration:03d}_sums.npz")
+
+    def forget_sums(self, before: int) -> None:
+        """Remove the sums of the iterations before one: they are large, and only the newest ones are gone on from."""
+        for number in range(before):
+            self._sums_of(number).unlink(missing_ok=True)
+
     def _write_carried(self, state: RunState) -> dict[str, object]:
         """Write the sums that are kept, if any; return what the optimiser file says of them."""
         if not state.carried:
             return {}
-        path = self.name(state, "sums.npz")
+        path = self._sums_of(state.iteration)
         arrays = {"radius": np.array([item.radius for item in state.carried])}
         for number, item in enumerate(state.carried):
             arrays[f"data{number}"], arrays[f"weight{number}"] = item.data.cpu().numpy(), item.weight.cpu().numpy()
@@ -97,14 +114,14 @@ class ClassFiles(RunFiles):
     def _read_carried(
         self, general: dict[str, object], dims: int, device: torch.device
     ) -> tuple[FourierAccumulator, ...]:
-        """Read the sums that an optimiser file names.
+        """Read the sums that an optimiser file names; none where they are kept no longer.
 
         Raises
         ------
         InputError
-            If they are gone or damaged: without them the run would go on as another one.
+            If they are damaged.
         """
-        if SUMS_LABEL not in general:
+        if lost_sums(general) is not None or SUMS_LABEL not in general:
             return ()
         path, size, found = Path(str(general[SUMS_LABEL])), self.optics()[1], []
         try:
@@ -114,11 +131,9 @@ class ClassFiles(RunFiles):
                     item.data = torch.from_numpy(arrays[f"data{number}"]).to(device)
                     item.weight = torch.from_numpy(arrays[f"weight{number}"]).to(device)
                     found.append(item)
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-            reason = "does not exist" if isinstance(error, FileNotFoundError) else "is damaged"
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile):
             raise InputError(
-                f"{path} {reason}: it holds the sums of earlier mini-batches; go on from another iteration, or start "
-                "with --ref from the references of this one"
+                f"{path} is damaged: it holds the sums of earlier mini-batches; remove it to go on without them"
             ) from None
         return tuple(found)
 

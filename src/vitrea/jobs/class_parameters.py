@@ -150,7 +150,8 @@ class Class3dParameters(ClassParameters, MapReferenceParameters):
 
     It starts from one low-pass filtered map, given to all classes while particles are dealt out by chance, or from
     several. Poses are searched everywhere, near those the particles have (``--sigma_ang``), or not at all
-    (``--skip_align``). One class is a careful refinement at fixed sampling without half sets.
+    (``--skip_align``). One class is a careful refinement at fixed sampling without half sets. With known poses, a
+    region of interest (``--focus_sphere``) can decide on classes alone, whatever else differs.
 
     Writes ``<output>_it025_class001.mrc``, ``_class002.mrc`` ... , ``_model.star``, ``_data.star`` (class, pose, and
     the probability of every class as ``vitreaOccupancy1`` ...), ``_sampling.star`` and ``_optimiser.star`` at every
@@ -193,4 +194,13 @@ class Class3dParameters(ClassParameters, MapReferenceParameters):
     )
     center_classes: bool = parameter(
         False, "Keep the mass of each map at the centre of its box.", tab=OPTIMISE, expert=True
+    )
+    focus_sphere: str | None = parameter(
+        None,
+        "Let one region decide on classes: X,Y,Z,RADIUS of a sphere, counted from the first voxel of the map; needs "
+        "known poses (--skip_align, --skip_rotate or --sigma_ang).",
+        unit="Å",
+        cistem="Use masking: X, Y, Z, radius of the sphere",
+        tab=OPTIMISE,
+        expert=True,
     )

@@ -19,7 +19,7 @@ from vitrea.formats.mrc import open_stack, read_header
 from vitrea.formats.particle_files import read_particles, relink_images
 from vitrea.geometry.symmetry import canonical_name
 from vitrea.jobs.base import Context
-from vitrea.jobs.class_files import ClassFiles
+from vitrea.jobs.class_files import ClassFiles, lost_sums
 from vitrea.jobs.class_parameters import Class2dParameters, Class3dParameters
 from vitrea.jobs.class_report import class_resolutions, write_class_report
 from vitrea.jobs.likelihood_inputs import (
@@ -39,6 +39,7 @@ from vitrea.jobs.run_files import particle_state, read_optimiser, with_groups, w
 from vitrea.jobs.run_inputs import reference_files
 from vitrea.likelihood.classification import Classification
 from vitrea.likelihood.data import ParticleData
+from vitrea.likelihood.focus import FocusSphere
 from vitrea.likelihood.maximisation import round_mask
 from vitrea.likelihood.memory import classification_memory
 from vitrea.likelihood.scheme import Scheme, Search
@@ -47,6 +48,7 @@ from vitrea.likelihood.state import RunState, Sampling
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
 from vitrea.records.particles import Particles
+from vitrea.records.recorder import Recorder
 
 # Working memory of a classification, bytes: large blocks, because each of them adds to the map of every class.
 CLASS_MEMORY = 128 << 20
@@ -110,6 +112,7 @@ def run_iterations(
         used = len(run.chosen(state.iteration + 1))
         state = run.step(state)
         optimiser = files.write(state, sampling_table(run, state))
+        files.forget_sums(before=state.iteration)
         history.append(_tell(files, state, used, time.perf_counter() - began, context))
         state = files.read(optimiser, run.device)
         return_freed_memory()
@@ -141,6 +144,8 @@ def read_inputs(
     images.check(context.recorder)
     box, pixel_size = images.box_size, images.pixel_size
     settings, scheme = class_settings(parameters, box, pixel_size), class_scheme(parameters)
+    if isinstance(parameters, Class3dParameters):
+        scheme = replace(scheme, focus=read_focus(parameters, scheme.search, box * pixel_size, pixel_size))
     if parameters.classes > len(particles):
         raise InputError(f"--K is {parameters.classes}, but {source} holds only {len(particles)} particles")
     dims = 2 if scheme.planar else 3
@@ -203,6 +208,30 @@ def class_scheme(parameters: Class2dParameters | Class3dParameters) -> Scheme:
     )
 
 
+def read_focus(parameters: Class3dParameters, search: Search, box: float, pixel_size: float) -> FocusSphere | None:
+    """Read the sphere that decides on classes; box and pixel size in Å.
+
+    Raises
+    ------
+    InputError
+        If it is no sphere within the box, or poses are looked for everywhere.
+    """
+    text = parameters.focus_sphere
+    if text is None:
+        return None
+    try:
+        x, y, z, radius = (float(word) for word in text.split(","))
+    except ValueError:
+        raise InputError(f"--focus_sphere is {text!r}: four numbers in Å are needed, X,Y,Z,RADIUS") from None
+    if search == "global":
+        raise InputError("--focus_sphere needs poses that are known: --skip_align, --skip_rotate or --sigma_ang")
+    if not (radius > 0 and all(0 <= value <= box for value in (x, y, z))):
+        raise InputError(f"--focus_sphere {text} does not lie in the box, which is {box:g} Å wide")
+    # From the first voxel to the voxel about which particles turn.
+    middle = round(box / pixel_size) // 2 * pixel_size
+    return FocusSphere((x - middle, y - middle, z - middle), radius)
+
+
 def read_references(
     parameters: Class2dParameters | Class3dParameters, grid: Map, source: Path, dims: int
 ) -> list[NDArray[np.float32]]:
@@ -254,8 +283,8 @@ def _averages(file: Path, index: int | None, grid: Map, source: Path) -> list[ND
     return list(images)
 
 
-def read_state(files: ClassFiles, optimiser: Path, device: torch.device) -> RunState:
-    """Read the state to go on from.
+def read_state(files: ClassFiles, optimiser: Path, device: torch.device, recorder: Recorder | None = None) -> RunState:
+    """Read the state to go on from; the recorder is told where that is not all there was.
 
     Raises
     ------
@@ -271,12 +300,18 @@ def read_state(files: ClassFiles, optimiser: Path, device: torch.device) -> RunS
         raise InputError(
             f"{optimiser} is of iteration {state.iteration}, and the run is finished: ask for more with --iter"
         )
+    lost = lost_sums(read_optimiser(optimiser))
+    if lost is not None and recorder is not None:
+        recorder.warn(
+            f"{lost} is kept no longer: the run goes on without the sums of earlier mini-batches, which build up "
+            "again, so that its classes will differ a little from those of the run before"
+        )
     return state
 
 
 def _continued(files: ClassFiles, optimiser: Path, run: Classification) -> RunState:
     """Read a state and give it the samplings asked for now."""
-    state = read_state(files, optimiser, run.device)
+    state = read_state(files, optimiser, run.device, run.recorder)
     settings = files.settings
     order = -1 if files.scheme.planar else settings.healpix_order
     sampling = Sampling(

@@ -208,6 +208,7 @@ class Classification(Run):
             occupancy=scheme.occupancy,
             even_shares=scheme.even_shares,
             best_only=scheme.best_pose_only,
+            focus=scheme.focus,
         )
         return model, self.references(model, radius), self.preparer(radius), search, sampling
 

@@ -8,9 +8,8 @@ are put into the map. A class is one more coordinate of the pose; in two dimensi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,66 +18,27 @@ from torch import Tensor
 
 from vitrea.compute.memory import chunk_size
 from vitrea.fourier.packed import PackedSamples
-from vitrea.geometry.euler import euler_to_matrix, matrix_to_euler
+from vitrea.geometry.euler import euler_to_matrix
 from vitrea.geometry.local_search import local_candidates
 from vitrea.kernels.posterior import normalise_rows
-from vitrea.kernels.rows import accumulate_rows, sum_by_particle
+from vitrea.likelihood.collection import Block, Collector
 from vitrea.likelihood.data import ImagePreparer, ParticleData
+from vitrea.likelihood.focus import focused_posterior, pairs_of_rows
 from vitrea.likelihood.search import Search, coarse_radius
 from vitrea.likelihood.settings import Settings
 from vitrea.likelihood.state import Model, ParticleState
-from vitrea.likelihood.sums import Explained, Sums, empty_sums
+from vitrea.likelihood.sums import Sums, empty_sums
 from vitrea.matching.candidates import Candidates, DenseSearch, Rows, RowScorer, expand
-from vitrea.matching.images import PreparedImages, shell_sums
-from vitrea.matching.poses import GivenPoses, PoseGrid
-from vitrea.matching.reference import ReferenceSet, class_runs
+from vitrea.matching.images import PreparedImages
+from vitrea.matching.poses import GivenPoses
+from vitrea.matching.reference import ReferenceSet
 from vitrea.records.recorder import Recorder
 
-# Shells whose signal exceeds the noise this many times, on average over the classes, decide the intensity scale of
-# a group.
-WELL_DETERMINED_SSNR = 3.0
 # Correlation scores differ little between poses: this makes a softmax of them pick the best one.
 CORRELATION_SHARPNESS = 1e6
 # Rows worked on at a time; fewer where an image has many samples.
 MOST_ROWS, FEWEST_ROWS = 1024, 64
 MOST_PARTICLES = 512
-
-
-@dataclass(frozen=True)
-class Block:
-    """Some particles, ready to be compared.
-
-    Attributes
-    ----------
-    indices : ndarray of int64, shape [particles]
-        Which particles of the data set.
-    place : ndarray of int64, shape [particles]
-        Their places in the list of particles worked on.
-    centre : ndarray, shape [particles, 2]
-        Shifts in pixels that have been applied: whole ones, where translations are searched.
-    gain : ndarray, shape [particles]
-        Grey-value factors that have been applied.
-    images, scoring : PreparedImages
-        For the statistics, and for the comparison; they differ in the weight of their samples.
-    """
-
-    indices: NDArray[np.int64]
-    place: NDArray[np.int64]
-    centre: NDArray[np.float64]
-    gain: NDArray[np.float64]
-    images: PreparedImages
-    scoring: PreparedImages
-
-    def part(self, where: slice) -> Block:
-        """Return a run of the particles."""
-        return Block(
-            self.indices[where],
-            self.place[where],
-            self.centre[where],
-            self.gain[where],
-            self.images.part(where),
-            self.scoring.part(where),
-        )
 
 
 class Expectation:
@@ -131,8 +91,7 @@ class Expectation:
         elif not search.given:
             self.dense = self._dense_search(samples if self.direct else self.coarse)
         self._gaussian = -0.5 * (data.pixel_size / model.sigma_offset) ** 2
-        ssnr = sum(group.share * group.ssnr for group in model.classes)
-        self._clear = ssnr / sum(group.share for group in model.classes) > WELL_DETERMINED_SSNR
+        self.collector = Collector(data, model, search, preparer)
 
     def _class_prior(self) -> NDArray[np.float32]:
         """Log probability of each class beforehand; minus infinity for those without particles."""
@@ -291,10 +250,16 @@ class Expectation:
             one = rows.subset(np.sort(best))
             return Candidates(one.particle, one.orientation, one.log_prior, np.ones(len(images), dtype=np.int64))
         scores = self.coarse_scorer.score(images, rows, log_shift)
-        result = normalise_rows(scores, *rows.by_particle(len(images)), self.settings.adaptive_fraction)
+        if self.search.focus is None:
+            found = normalise_rows(scores, *rows.by_particle(len(images)), self.settings.adaptive_fraction)
+            counts: NDArray[np.int64] = found["counts"].numpy()
+        else:  # every class keeps its best poses: which one is right is not decided by the whole image
+            pairs = pairs_of_rows(rows.particle, self.poses.coarse_classes_of(rows.orientation))
+            found = normalise_rows(scores, pairs.order, pairs.first, self.settings.adaptive_fraction)
+            counts = np.bincount(pairs.particle, found["counts"].numpy(), len(images)).astype(np.int64)
         keep = np.flatnonzero((scores > 0).any(dim=1).cpu().numpy())
         kept = rows.subset(keep)
-        return Candidates(kept.particle, kept.orientation, kept.log_prior, result["counts"].numpy())
+        return Candidates(kept.particle, kept.orientation, kept.log_prior, counts)
 
     def _parts(self, candidates: Candidates, particles: int) -> Iterator[tuple[int, int]]:
         """Cut a block into runs of particles whose scores fit the memory."""
@@ -314,144 +279,29 @@ class Expectation:
         log_shift = self._log_shift(block.centre, scorer.poses.fine_shifts)
         correlation = self.search.correlation
         weights = scorer.score(block.scoring, rows, log_shift, correlation=correlation)
-        order, first = rows.by_particle(len(block.images))
         if correlation:
-            best = normalise_rows(weights * CORRELATION_SHARPNESS, order, first, 0.0)
+            best = normalise_rows(weights * CORRELATION_SHARPNESS, *rows.by_particle(len(block.images)), 0.0)
             best["top"].fill_(1.0)
+        elif self.search.focus is not None:
+            log_share = self._log_share(np.arange(len(self.model.classes)))
+            best = focused_posterior(
+                self.search.focus, log_share, block.scoring, rows, weights, scorer, self.settings.adaptive_fraction,
+                self.data.pixel_size,
+            )  # fmt: skip
         else:
-            best = normalise_rows(weights, order, first, self.settings.adaptive_fraction)
+            best = normalise_rows(weights, *rows.by_particle(len(block.images)), self.settings.adaptive_fraction)
         if correlation or self.search.best_only:
             weights.zero_()
             weights[best["best_row"], best["best_shift"]] = 1.0
-        explained = self._maximise(block.images, rows, weights, scorer, sums)
-        self._offsets(weights, block.centre[rows.particle], sums)
-        if self.search.occupancy:
-            place = (block.place[rows.particle], scorer.poses.classes_of(rows.orientation))
-            np.add.at(sums.occupancy, place, weights.sum(dim=1).cpu().numpy())
-        best["orientation"] = torch.from_numpy(rows.orientation[best["best_row"].numpy()])
         best["counts"] = torch.from_numpy(candidates.counts)
-        self._per_particle(block, best, scorer.poses, sums)
-        self._noise_and_scale(block, explained, sums)
+        self.collector.add_rows(block, rows, weights, best, scorer, sums)
 
     def _direct_pass(self, block: Block, sums: Sums) -> None:
-        """Compare with the whole grid and put every pose into the maps by its weight: matrix products throughout."""
+        """Compare with the whole grid and put every pose into the maps by its weight."""
         assert self.dense is not None
         log_shift = self._log_shift(block.centre, self.poses.shifts)
         weights, best = self.dense.posterior(block.scoring, log_shift, self.settings.adaptive_fraction)
         if self.search.best_only:
             weights.zero_()
             weights[torch.arange(len(weights)), best["best_shift"], best["best_row"]] = 1.0
-        seeds = np.zeros(len(weights), dtype=np.int64)
-        if self.search.seeds is not None:
-            seeds = self.search.seeds[block.indices]
-        for number in np.unique(seeds):
-            members = torch.from_numpy(np.flatnonzero(seeds == number)).to(self.device)
-            self._add_slices(block.images.members(members), weights[members], int(number), sums)
-        shells = self.data.box_size // 2 + 1
-        cross, power = self.dense.explained(block.images, weights)
-        explained = Explained(*(shell_sums(self.preparer.samples, part, shells) for part in (cross, power)))
-        # One row for each particle and translation would do for the offsets; orientations are summed out first.
-        self._offsets(weights.sum(dim=2), block.centre, sums)
-        orientation = self.dense.allowed[best["best_row"].numpy()] + seeds * self.poses.orientations.size
-        best["orientation"] = torch.from_numpy(orientation)
-        if self.search.occupancy:
-            size = self.poses.orientations.size
-            for number, run in class_runs(self.dense.allowed // size):
-                mass = weights[:, :, run].sum(dim=(1, 2)).cpu().numpy()
-                np.add.at(sums.occupancy, (block.place, number + seeds), mass)
-        self._per_particle(block, best, self.poses, sums)
-        self._noise_and_scale(block, explained, sums)
-
-    def _add_slices(self, images: PreparedImages, weights: Tensor, seed: int, sums: Sums) -> None:
-        """Sum images over particles and translations for each orientation, and put the sums into the maps."""
-        assert self.dense is not None
-        slices, slice_weights = self.dense.slices(images, weights)
-        size, samples = self.poses.orientations.size, self.preparer.samples
-        matrices = self.poses.coarse_matrices(self.dense.allowed).to(self.device)
-        mass = weights.sum(dim=(0, 1)).cpu().numpy().astype(np.float64)
-        for number, run in class_runs(self.dense.allowed // size):
-            accumulator = sums.accumulators[number + seed]
-            accumulator.add(slices[run], slice_weights[run], matrices[run], samples)
-            directions = self.poses.directions_of(self.dense.allowed[run] % size)
-            np.add.at(sums.directions[number + seed], directions, mass[run])
-
-    def _maximise(
-        self, images: PreparedImages, rows: Rows, weights: Tensor, scorer: RowScorer, sums: Sums
-    ) -> Explained:
-        """Put the significant poses into the maps; return what noise and scale need."""
-        mass = weights.sum(dim=1)
-        significant = np.flatnonzero(mass.cpu().numpy() > 0)
-        kept = rows.subset(significant)
-        chosen = torch.from_numpy(significant).to(self.device)
-        mass = mass[chosen]
-        ramps = torch.view_as_real(scorer.ramps).flatten(1)
-        shape = (len(images), self.data.box_size // 2 + 1)
-        explained = Explained(*(torch.zeros(shape, dtype=torch.float64, device=self.device) for _ in range(2)))
-        for where, orientations, first in kept.chunks(scorer.chunk):
-            projections, matrices, classes = scorer.project(orientations)
-            moved = torch.view_as_complex((weights[chosen[where]] @ ramps).view(len(chosen[where]), -1, 2))
-            particle = torch.from_numpy(kept.particle[where]).to(self.device)
-            slices, slice_weights, row_cross, row_power = accumulate_rows(
-                moved,
-                mass[where],
-                torch.from_numpy(first).to(self.device),
-                projections,
-                particle,
-                images.masked,
-                images.unmasked,
-                images.ctf,
-                images.precision,
-                self.preparer.shell,
-                self.data.box_size // 2 + 1,
-            )
-            for number, run in class_runs(classes):
-                sums.accumulators[number].add(slices[run], slice_weights[run], matrices[run], scorer.samples)
-            sum_by_particle(row_cross, particle, explained.cross)
-            sum_by_particle(row_power, particle, explained.power)
-            directions = scorer.poses.directions_of(orientations // scorer.poses.children)
-            per_orientation = np.add.reduceat(mass[where].cpu().numpy().astype(np.float64), first[:-1])
-            # Given poses come without directions: a class keeps its mass in the first one.
-            target = sums.directions[:, 0] if self.search.given else sums.directions.reshape(-1)
-            np.add.at(target, directions, per_orientation)
-        return explained
-
-    def _offsets(self, weights: Tensor, start: NDArray[np.float64], sums: Sums) -> None:
-        """Add the moments of offsets; weights [rows, shifts], and the shift that each row starts from."""
-        shifts = self.poses.fine_shifts
-        terms = np.concatenate([np.ones((len(shifts), 1)), shifts, (shifts**2).sum(axis=1, keepdims=True)], axis=1)
-        moments = (weights @ torch.from_numpy(terms.astype(np.float32)).to(self.device)).double().cpu().numpy()
-        mass, first, second = moments[:, 0], moments[:, 1:3], moments[:, 3]
-        sums.offset_square += float((mass * (start**2).sum(axis=1) + 2 * (start * first).sum(axis=1) + second).sum())
-        sums.mass += float(mass.sum())
-
-    def _per_particle(self, block: Block, best: dict[str, Tensor], poses: PoseGrid | GivenPoses, sums: Sums) -> None:
-        where = block.place
-        images = block.images if self.search.correlation else block.scoring
-        chosen = best["orientation"].numpy()
-        sums.eulers[where] = matrix_to_euler(poses.fine_matrices(chosen))
-        sums.class_index[where] = poses.classes_of(chosen)
-        sums.shifts[where] = block.centre + self.poses.fine_shifts[best["best_shift"].numpy()]
-        sums.pmax[where] = best["top"].numpy()
-        sums.significant[where] = best["counts"].numpy()
-        # log p(X) = log sum of weights - |X|² / (2 sigma²) - log(2 pi sigma²), over the samples compared
-        used = images.precision > 0
-        precision = images.precision.double()
-        image_power = (images.masked.real**2 + images.masked.imag**2).double()
-        constant = (0.5 * image_power * precision).sum(dim=1)
-        constant += torch.where(used, torch.log(2 * math.pi / precision.clamp(min=1e-300)), 0.0).sum(dim=1)
-        sums.log_likelihood[where] = best["evidence"].numpy() - constant.cpu().numpy()
-
-    def _noise_and_scale(self, block: Block, explained: Explained, sums: Sums) -> None:
-        group, images = self.data.group[block.indices], block.images
-        gained = (2 * explained.cross - explained.power).cpu().numpy()
-        residual = images.spectrum.cpu().numpy() - gained
-        np.add.at(sums.residual, group, np.maximum(residual, 0.0))
-        np.add.at(sums.counts, group, 1.0)
-        scale = self.model.scale[group]
-        cross, power = (spectrum[:, self._clear].sum(dim=1).cpu().numpy() for spectrum in explained)
-        np.add.at(sums.agreement, group, cross / scale)
-        np.add.at(sums.strength, group, power / scale**2)
-        # Independent samples are half of all; the image's own grey values are those before the gain.
-        total = images.total_power.cpu().numpy() - 2 * gained.sum(axis=1)
-        deviation = np.sqrt(np.maximum(total, 1e-12)) / self.data.box_size
-        sums.norm[block.place] = deviation / block.gain
+        self.collector.add_grid(block, weights, best, self.dense, sums)

@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrea.likelihood.focus import FocusSphere
+
 Schedule = Literal["em", "auto", "batches"]
 Search = Literal["global", "local", "shifts", "none"]
 # cisTEM's automatic choice: so many particles a class in the first half of the iterations, then this share, then all.
@@ -70,6 +72,8 @@ class Scheme:
         Put each particle into its best pose alone, not into all by their probability.
     always_oversample : bool
         Look at fine poses even while references are too blurred for that to matter.
+    focus : FocusSphere, optional
+        The region that decides on classes, where poses are not looked for everywhere.
     """
 
     classes: int
@@ -87,6 +91,7 @@ class Scheme:
     even_shares: bool = False
     best_pose_only: bool = False
     always_oversample: bool = False
+    focus: FocusSphere | None = None
 
     def plan(self, iteration: int, iterations: int, particles: int) -> Plan:
         """Return what an iteration does.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrea.likelihood.focus import FocusSphere
 from vitrea.matching.poses import PoseGrid
 
 # A grid step moves the edge of the particle by at most this fraction of the coarse resolution (RELION's choice).
@@ -45,6 +46,8 @@ class Search:
         Let all classes that hold particles be equally probable beforehand.
     best_only : bool
         Give all weight to the most probable pose.
+    focus : FocusSphere, optional
+        The region of the particle that decides on its class; poses are near the previous ones, or given, then.
     """
 
     poses: PoseGrid
@@ -56,3 +59,8 @@ class Search:
     occupancy: bool = False
     even_shares: bool = False
     best_only: bool = False
+    focus: FocusSphere | None = None
+
+    def __post_init__(self) -> None:
+        if self.focus is not None and not (self.given or self.local_sigma > 0):
+            raise ValueError("a search everywhere cannot be focussed on a region")
