@@ -25,6 +25,12 @@ _COMMANDS = {
     "initial-model": "--o InitialModel/run --iter 100 --i particles.star --denovo_3dref --ctf --K 1 --sym C1 "
     "--flatten_solvent --zero_mask --dont_combine_weights_via_disc --pool 3 --pad 1 --particle_diameter 200 "
     "--oversampling 1 --healpix_order 1 --offset_range 6 --offset_step 2 --j 4",
+    "extract": "--i CtfFind/job003/micrographs_ctf.star --coord_list AutoPick/job006/autopick.star "
+    "--part_star Extract/job007/particles.star --part_dir Extract/job007/ --extract --extract_size 256 --float16 "
+    "--scale 64 --norm --bg_radius 25 --white_dust -1 --black_dust -1 --invert_contrast --minimum_pick_fom 0 "
+    "--recenter --recenter_x 0 --recenter_y 0 --recenter_z 0 --only_do_unfinished --pipeline_control Extract/job007/",
+    "preprocess": "--operate_on stack.spi --operate_out out --set_angpix 1.77 --window 64 --norm --bg_radius 24 "
+    "--no_ramp",
     "mask": "--i run_class001.mrc --o mask.mrc --lowpass 15 --ini_threshold 0.05 --extend_inimask 2 "
     "--width_soft_edge 5 --j 1",
     "postprocess": "--i run_half1_class001_unfil.mrc --mask mask.mrc --mtf mtf_k2_200kV.star --mtf_angpix 0.885 "
@@ -36,6 +42,8 @@ _EXPECTED = {
     "class2d": ["--classes 20", "--iterations 10", "--particle-diameter 200.0"],
     "class3d": ["--skip-align", "--sigma-ang 1.667", "--strict-highres 12.0", "--healpix-order 4", "--firstiter-cc"],
     "initial-model": ["--iterations 100", "--padding 1", "--healpix-order 1", "--offset-range 6.0"],
+    "extract": ["--box-size 256", "--scale 64", "--normalise", "--background-radius 25.0", "--float16", "--recenter"],
+    "preprocess": ["--pixel-size 1.77", "--window 64", "--no-ramp"],
     "mask": ["--threshold 0.05", "--extend 2.0", "--soft-edge 5.0", "--lowpass 15.0"],
     "postprocess": ["--mtf-pixel-size 0.885", "--auto-bfactor", "--mask mask.mrc"],
 }

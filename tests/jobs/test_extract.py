@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,45 @@ def test_recentring_brings_particles_to_the_middle(in_tmp: Path) -> None:
     same = extract(output="Other", **in_angstroms, **given)
     assert np.allclose(same.shifts, again.shifts, atol=1e-6)
     assert np.array_equal(images_of(same), images_of(again))
+
+
+def test_extraction_anew_keeps_what_refinement_found(folder: Path) -> None:
+    """Micrographs under the name of another job; finer images; own optics groups; shifts in Å as they were."""
+    first = extract(scale=32)
+    columns = {"rlnOriginXAngst": np.linspace(-9, 9, 7), "rlnOriginYAngst": np.linspace(5, -5, 7)}
+    columns |= {"rlnDefocusU": np.linspace(1e4, 2e4, 7), "rlnRandomSubset": np.array([1, 2, 1, 2, 1, 2, 1])}
+    columns["rlnMicrographName"] = text_column(["MotionCorr/job007/Micrographs/mic1.mrc"] * 7)
+    optics = replace(first.optics[0], beam_tilt_x=0.5, group=3, name="refined")
+    refined = replace(first, optics=(optics,)).with_columns({**columns, "rlnOpticsGroup": np.full(7, 3)})
+    write_particles("run_data.star", refined.rows([4, 2, 6]))
+    found = extract(coordinate_list=None, reextract="run_data.star", output="Fine", **NORM)
+    for label in ("rlnOriginXAngst", "rlnDefocusU", "rlnRandomSubset", "rlnCoordinateX"):
+        assert found.table[label].tolist() == pytest.approx(refined.table[label][[4, 2, 6]].tolist())
+    assert found.table["rlnMicrographName"].tolist() == ["Micrographs/mic1.mrc"] * 3
+    group = found.optics[0]
+    assert (group.beam_tilt_x, group.name, group.pixel_size, group.image_size) == (0.5, "refined", 2.0, 64)
+    assert np.array_equal(images_of(found), images_of(extract(**NORM))[[4, 2, 6]])
+    other = replace(refined, optics_table=Table({"rlnOpticsGroup": [3], "rlnMicrographPixelSize": [1.3]}))
+    write_particles("other.star", other)
+    with pytest.raises(InputError, match=r"pixels of 1\.3 Å.*micrographs have 2 Å"):
+        extract(coordinate_list=None, reextract="other.star")
+    write_particles("alien.star", refined.with_columns({"rlnMicrographName": text_column(["x.mrc"] * 7)}))
+    with pytest.raises(InputError, match=r"none of the micrographs .* it names x\.mrc"):
+        extract(coordinate_list=None, reextract="alien.star")
+
+
+def test_every_way_to_give_coordinates_gives_the_same_images(folder: Path) -> None:
+    """A list of files, a suffix, one table of all micrographs, and cisTEM's list in Å."""
+    expected = np.array(images_of(extract()))
+    picks = read_star("Micrographs/mic1_manual.star")[""]
+    assert isinstance(picks, Table)
+    names = text_column(["mic1.mrc"] * len(picks))
+    write_star("all.star", {"coordinates": picks.with_columns({"rlnMicrographName": names})})
+    pairs = zip(picks["rlnCoordinateX"].tolist(), picks["rlnCoordinateY"].tolist(), strict=True)
+    Path("cistem.plt").write_text("".join(f"mic1.mrc {2 * x} {2 * y}\n" for x, y in pairs))
+    for changes in ({"coordinate_list": "all.star"}, {"coordinate_list": None, "coordinate_suffix": "_manual.star"},
+                    {"coordinate_list": None, "positions": "cistem.plt"}):  # fmt: skip
+        assert np.array_equal(images_of(extract(**changes)), expected)
 
 
 def test_what_picks_and_micrographs_know_is_kept(folder: Path) -> None:

@@ -1,0 +1,215 @@
+"""From micrographs to a map, hands off: CTF, picking, extraction, 2D, choice, first model, refinement, sharpening.
+
+The steps of cisTEM's tutorial on its micrographs of apoferritin, run as a user would, command by command; what they are
+told is the microscope, the particle's diameter and its symmetry. Particles are first coarse and quick to classify; once
+refined they are extracted anew, centred and finer, and refined again. When a step fails the program says which and
+stops; run again, it goes on from there. ``<output>/report.html`` collects the pictures.
+
+    python examples/apoferritin_pipeline.py "folder/*.mrc" --output Project --model 7a4m.cif.gz
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from vitrea.formats.atomic_models import read_atoms
+from vitrea.formats.micrograph_files import expand_names
+from vitrea.formats.mrc import read_map, write_map
+from vitrea.formats.particle_files import read_particles
+from vitrea.records.map import Map
+from vitrea.report.page import Section, write_page
+from vitrea.simulate.density import density_from_atoms
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from betagal_pipeline import (
+    START_RESOLUTION,
+    Pipeline,
+    StepFailedError,
+    class_section,
+    contour,
+    input_section,
+    map_section,
+    resolution_section,
+)
+
+COARSE = 4.5  # Å, about the pixel of the images that are classified
+PER_CLASS = 100  # particles for each 2D class
+MASK_RESOLUTION = 12.0  # Å, at which the map is cut into molecule and solvent
+MASK_MARGIN = 1.25  # of the diameter: what is masked around a particle
+
+
+def pick(pipeline: Pipeline, micrographs: str, options: argparse.Namespace) -> None:
+    """From micrographs to coordinates."""
+    optics = f"--voltage {options.voltage:g} --cs {options.cs:g} --amplitude_contrast {options.amplitude_contrast:g}"
+    pipeline.vitrea(
+        "Defocus of the micrographs",
+        f"ctf --i {shlex.quote(micrographs)} --o CtfFind/micrographs_ctf.star --angpix {options.angpix:g} {optics}",
+        "CtfFind/micrographs_ctf.star",
+    )
+    pipeline.vitrea(
+        "Picking",
+        f"pick blob --i CtfFind/micrographs_ctf.star --o AutoPick --characteristic_radius {options.diameter / 2:g}",
+        "AutoPick/autopick.star",
+    )
+
+
+def classify(pipeline: Pipeline, options: argparse.Namespace) -> None:
+    """From coordinates to particles whose class averages show molecules, and a first model of them."""
+    size = f"--particle_diameter {MASK_MARGIN * options.diameter:g}"
+    pipeline.vitrea(
+        "Extraction, coarse",
+        f"extract --i CtfFind/micrographs_ctf.star --coord_list AutoPick/autopick.star --part_dir Extract "
+        f"--extract_size {options.box} --scale {even(options.box * options.angpix / COARSE)} --norm --invert_contrast",
+        "Extract/particles.star",
+    )
+    count = len(read_particles(pipeline.folder / "Extract/particles.star"))
+    pipeline.vitrea(
+        "Averages of alike views",
+        f"class2d --i Extract/particles.star --o Class2D/run --K {min(max(count // PER_CLASS, 5), 50)} {size}",
+        "Class2D/run_optimiser.star",
+    )
+    pipeline.vitrea(
+        "Choice of classes and particles",
+        "select --i Class2D/run_optimiser.star --auto --o selected.star",
+        "selected.star",
+    )
+    pipeline.vitrea(
+        "First model",
+        f"initial-model --i selected.star --o InitialModel/run --sym {options.symmetry} {size}",
+        "InitialModel/run_class001.mrc",
+    )
+    pipeline.vitrea(
+        "Refinement, coarse",
+        f"refine3d --i selected.star --ref InitialModel/run_class001.mrc --o Refine3DCoarse/run "
+        f"--sym {options.symmetry} {size} --ini_high {START_RESOLUTION:g}",
+        "Refine3DCoarse/run_class001.mrc",
+    )
+
+
+def refine(pipeline: Pipeline, options: argparse.Namespace) -> None:
+    """From coarse poses to the map: particles cut out again, centred and finer."""
+    size = f"--particle_diameter {MASK_MARGIN * options.diameter:g}"
+    fine = even(options.box * options.angpix / options.fine_angpix)
+    pixel_size = options.box * options.angpix / fine
+    pipeline.vitrea(
+        "Extraction, fine and centred",
+        f"extract --i CtfFind/micrographs_ctf.star --reextract_data_star Refine3DCoarse/run_data.star --recenter "
+        f"--part_dir ExtractFine --extract_size {options.box} --scale {fine} --norm --invert_contrast",
+        "ExtractFine/particles.star",
+    )
+    resample_reference(pipeline.folder, fine, pixel_size)
+    pipeline.vitrea(
+        "Refinement, fine",
+        f"refine3d --i ExtractFine/particles.star --ref reference.mrc --o Refine3D/run --sym {options.symmetry} {size} "
+        f"--ini_high {START_RESOLUTION / 2:g}",
+        "Refine3D/run_class001.mrc",
+    )
+    pipeline.vitrea(
+        "Mask",
+        f"mask --i Refine3D/run_class001.mrc --lowpass {MASK_RESOLUTION:g} "
+        f"--ini_threshold {contour(pipeline.folder / 'Refine3D/run_class001.mrc')} --extend_inimask 3 "
+        "--width_soft_edge 6 --o mask.mrc",
+        "mask.mrc",
+    )
+    pipeline.vitrea(
+        "Resolution and sharpening",
+        "postprocess --i Refine3D/run_half1_class001_unfil.mrc --mask mask.mrc --auto_bfac --o PostProcess/map",
+        "PostProcess/map.mrc",
+    )
+
+
+def even(size: float) -> int:
+    """Round to an even number of pixels."""
+    return 2 * round(size / 2)
+
+
+def resample_reference(folder: Path, size: int, pixel_size: float) -> None:
+    """Bring the coarse map to the box and pixels of the fine images."""
+    import torch
+
+    from vitrea.fourier.transforms import resample
+
+    coarse = read_map(folder / "Refine3DCoarse/run_class001.mrc")
+    voxels = resample(torch.from_numpy(coarse.voxels), size, dims=3).numpy()
+    write_map(folder / "reference.mrc", Map(np.ascontiguousarray(voxels), pixel_size))
+
+
+def compare_with_model(pipeline: Pipeline, options: argparse.Namespace) -> dict[str, str]:
+    """Compare the map with one computed from an atomic model; return figures for the page."""
+    folder = pipeline.folder
+    found = read_map(folder / "PostProcess/map.mrc")
+    voxels = density_from_atoms(read_atoms(options.model, "1"), len(found.voxels), found.voxel_size)
+    write_map(folder / "model.mrc", Map(voxels, found.voxel_size))
+    pipeline.vitrea(
+        "Comparison with the atomic model",
+        f"compare PostProcess/map.mrc model.mrc --align --sym {options.symmetry} --json comparison.json --o placed.mrc",
+        "comparison.json",
+    )
+    figures = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    return {name: str(value) for name, value in figures.items() if isinstance(value, int | float | str)}
+
+
+def report(pipeline: Pipeline, options: argparse.Namespace, model: dict[str, str], seconds: float) -> Path:
+    """Write the page; return its name."""
+    folder = pipeline.folder
+    picked = read_particles(folder / "Extract/particles.star")
+    resolution_part, resolution = resolution_section(folder)
+    sections = [
+        input_section(picked),
+        class_section(folder, MASK_MARGIN * options.diameter),
+        map_section(folder),
+        resolution_part,
+        *([Section("Beside the atomic model", "The FSC with the map of a model.", facts=model)] if model else []),
+        Section("Commands", "Run in this folder; times in seconds.", code="\n".join(pipeline.lines)),
+    ]
+    lead = (
+        f"{len(picked):,} picks gave a map at {resolution:.1f} Å (gold-standard FSC 0.143) in {seconds / 60:.0f} min."
+    )
+    write_page(folder / "report.html", "From micrographs to a map", lead, sections)
+    return folder / "report.html"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the pipeline; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("micrographs", help="images, as a glob in quotes")
+    parser.add_argument("--output", type=Path, default=Path("Project"), help="folder to write to")
+    parser.add_argument("--angpix", type=float, default=1.5, help="pixel size of the micrographs, Å")
+    parser.add_argument("--voltage", type=float, default=300.0, help="kV")
+    parser.add_argument("--cs", type=float, default=0.0, help="mm; 0: the microscope has a corrector")
+    parser.add_argument("--amplitude_contrast", type=float, default=0.07)
+    parser.add_argument("--diameter", type=float, default=120.0, help="of the particle, Å")
+    parser.add_argument("--symmetry", default="O", help="point group: Cn, Dn, T, O, I1 to I4")
+    parser.add_argument("--box", type=int, default=200, help="of the windows, pixels of the micrographs")
+    parser.add_argument("--fine_angpix", type=float, default=2.0, help="pixel size of the last refinement, Å")
+    parser.add_argument("--model", type=Path, help="atomic model to compare the map with (its assembly 1)")
+    options = parser.parse_args(arguments)
+    try:
+        expand_names([options.micrographs])
+    except Exception as error:
+        parser.error(str(error))
+    options.output.mkdir(parents=True, exist_ok=True)
+    pipeline, start = Pipeline(options.output.resolve()), time.perf_counter()
+    try:
+        pick(pipeline, str(Path(options.micrographs).absolute()), options)
+        classify(pipeline, options)
+        refine(pipeline, options)
+        model = compare_with_model(pipeline, options) if options.model else {}
+    except StepFailedError as error:
+        sys.stderr.write(f"\n{error}\n")
+        return 1
+    page = report(pipeline, options, model, time.perf_counter() - start)
+    sys.stdout.write(f"\nDone. Open {page} in a browser.\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
