@@ -268,12 +268,16 @@ def _write(
     path = parameters.output / f"{noun}s.star"
     write_micrographs(path, exposures)
     frames = f", {first.shape[0]} {'raw frames' if first.kind == 'EER' else 'frames'}" if noun == "movie" else ""
+    new = f", {len(checked.headers)} of them new" if len(exposures) > len(checked.headers) else ""
     group = exposures.optics[-1]
     recorder.event(
         "text",
-        text=f"{path}: {len(exposures)} {noun}s, {len(checked.headers)} of them new ({first.shape[2]} x "
-        f"{first.shape[1]} pixels{frames}, {first.dtype}), in {len(exposures.optics)} optics group"
-        f"{'s' if len(exposures.optics) > 1 else ''}: {group.pixel_size:g} Å, {group.voltage:g} kV, Cs "
-        f"{group.spherical_aberration:g} mm, amplitude contrast {group.amplitude_contrast:g}",
+        text=f"{path}: {_count(len(exposures), noun)}{new} ({first.shape[2]} x {first.shape[1]} pixels{frames}, "
+        f"{first.dtype}) in {_count(len(exposures.optics), 'optics group')}: {group.pixel_size:g} Å, {group.voltage:g} "
+        f"kV, Cs {group.spherical_aberration:g} mm, amplitude contrast {group.amplitude_contrast:g}",
     )
     report_set_aside(checked.aside, checked.total, noun, parameters.output / f"{noun}s_set_aside.star", recorder)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
