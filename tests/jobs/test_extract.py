@@ -154,7 +154,9 @@ def test_extraction_anew_keeps_what_refinement_found(folder: Path) -> None:
     group = found.optics[0]
     assert (group.beam_tilt_x, group.name, group.pixel_size, group.image_size) == (0.5, "refined", 2.0, 64)
     assert np.array_equal(images_of(found), images_of(extract(**NORM))[[4, 2, 6]])
-    other = replace(refined, optics_table=Table({"rlnOpticsGroup": [3], "rlnMicrographPixelSize": [1.3]}))
+    other = replace(
+        refined, optics_table=Table({"rlnOpticsGroup": np.array([3]), "rlnMicrographPixelSize": np.array([1.3])})
+    )
     write_particles("other.star", other)
     with pytest.raises(InputError, match=r"pixels of 1\.3 Å.*micrographs have 2 Å"):
         extract(coordinate_list=None, reextract="other.star")

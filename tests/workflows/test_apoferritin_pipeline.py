@@ -1,0 +1,101 @@
+"""``examples/apoferritin_pipeline.py``: every command is one that vitrea takes, and finds what those before it left."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vitrea.cli.main import main
+from vitrea.formats.mrc import read_map, write_map
+from vitrea.records.map import Map
+
+_PROGRAM = Path(__file__).parents[2] / "examples/apoferritin_pipeline.py"
+_INPUTS = re.compile(r"--(?:i|ref|coord_list|reextract_data_star|mask) (\S+)")
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    spec = importlib.util.spec_from_file_location("apoferritin_pipeline", _PROGRAM)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Commands:
+    """Stands in for the pipeline: notes commands and the results they promise."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.commands, self.results, self.lines = folder, [], [], []
+
+    def vitrea(self, title: str, command: str, result: str) -> None:
+        assert title
+        self.commands.append(command)
+        self.results.append(result)
+
+
+@pytest.fixture
+def run(program: ModuleType, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    (in_tmp / "Refine3DCoarse").mkdir()
+    write_map("Refine3DCoarse/run_class001.mrc", Map(np.ones((16, 16, 16), dtype=np.float32), 4.5))
+    recorded: list[Commands] = []
+
+    def make(folder: Path) -> Commands:
+        recorded.append(Commands(folder))
+        return recorded[0]
+
+    monkeypatch.setattr(program, "Pipeline", make)
+    monkeypatch.setattr(program, "read_particles", lambda path: range(3314))
+    monkeypatch.setattr(program, "contour", lambda path: 0.02)
+    monkeypatch.setattr(program, "report", lambda pipeline, *_: pipeline.folder / "report.html")
+    Path("mic_1.mrc").touch()
+    assert program.main(["*.mrc", "--output", ".", "--box", "24"]) == 0
+    return recorded[0]
+
+
+def test_the_steps_of_the_tutorial_in_order(run: Commands) -> None:
+    jobs = [command.split(" --")[0] for command in run.commands]
+    first = ["ctf", "pick blob", "extract", "class2d", "select", "initial-model", "refine3d"]
+    assert jobs == [*first, "extract", "refine3d", "mask", "postprocess"]
+
+
+def test_every_command_is_understood(run: Commands, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in run.commands:
+        assert main([*shlex.split(command), "--print-command"]) == 0, capsys.readouterr().err
+
+
+def test_each_step_takes_what_one_before_made(run: Commands) -> None:
+    made = {"reference.mrc"}
+    for command, result in zip(run.commands, run.results, strict=True):
+        for name in _INPUTS.findall(command)[command.startswith("ctf") :]:
+            known = name in made or Path(name).parent in {Path(one).parent for one in made if "/" in one}
+            assert known, f"{command} reads {name}"
+        made.add(result)
+        if command.startswith("extract"):
+            made.add(str(Path(result).parent / "particles.star"))
+
+
+def test_the_coarse_map_starts_the_fine_refinement(run: Commands) -> None:
+    """Of the box and pixels of the fine images: 24 x 1.5 Å in 18 pixels of 2 Å."""
+    reference = read_map("reference.mrc")
+    assert (reference.voxels.shape, reference.voxel_size) == ((18, 18, 18), 2.0)
+    fine: Any = next(command for command in run.commands if "ExtractFine" in command)
+    assert "--extract_size 24 --scale 18" in fine
+
+
+def test_micrographs_that_are_not_there_are_refused(
+    program: ModuleType, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        program.main(["*.mrc"])
+    assert stop.value.code == 2
+    assert "no file matches" in capsys.readouterr().err
