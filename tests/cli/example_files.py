@@ -5,14 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import tifffile
 
 from vitrea.formats.coordinates import write_coordinates
+from vitrea.formats.micrograph_files import micrographs_from_images, write_micrographs
+from vitrea.formats.mrc import write_map, write_stack
 from vitrea.formats.particle_files import write_particles
 from vitrea.formats.star import write_star
 from vitrea.formats.star_values import text_column
 from vitrea.jobs.base import Context
 from vitrea.jobs.star_convert import StarConvertParameters
 from vitrea.jobs.star_convert import run as convert
+from vitrea.records.map import Map
+from vitrea.records.micrographs import GivenOptics
 from vitrea.records.optics import Optics
 from vitrea.records.particles import Particles
 from vitrea.records.table import Table
@@ -34,8 +39,32 @@ def write_example_files() -> None:
     write_star("picks.star", {"": picks}, version=None)
     write_star("other_picks.star", {"": picks.rows(slice(1, None))}, version=None)
     write_coordinates(Path("picks.box"), picks, box=32)
+    write_exposures()
     for output in ("particles.cs", "refined.par"):
         convert(StarConvertParameters(input="particles.star", output=output), Context())
+
+
+def write_exposures() -> None:
+    """Write what the imports take: Movies/ with a gain, Micrographs/, Picks/, a stack, a map."""
+    random = np.random.default_rng(3)
+    for folder in ("Movies", "Micrographs", "Picks"):
+        Path(folder).mkdir()
+    for number in (1, 2):
+        frames = random.poisson(2.0, size=(4, 32, 48)).astype(np.uint8)
+        tifffile.imwrite(
+            f"Movies/movie{number}.tif", frames, compression="lzw", metadata=None, photometric="minisblack"
+        )
+        write_stack(f"Micrographs/mic{number}.mrc", random.normal(size=(32, 48)), 1.5)
+        write_coordinates(
+            Path(f"Picks/mic{number}.box"), Table({"rlnCoordinateX": [20.0], "rlnCoordinateY": [9.0]}), box=8
+        )
+    write_stack("gain.mrc", random.normal(1, 0.05, size=(32, 48)), 1.0)
+    write_stack("my_stack.mrcs", random.normal(size=(3, 16, 16)), 3.0)
+    write_map("emd_1234.map", Map(random.normal(size=(8, 8, 8)).astype(np.float32), 2.0))
+    micrographs = micrographs_from_images(
+        ["Micrographs/mic1.mrc", "Micrographs/mic2.mrc"], GivenOptics(1.5, 300, 2.7, 0.1)
+    )
+    write_micrographs("micrographs.star", micrographs)
 
 
 def example_particles(seed: int) -> Particles:

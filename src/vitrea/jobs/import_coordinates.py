@@ -159,4 +159,5 @@ JOB = Job(
     parameters=CoordinateImportParameters,
     run=run,
     ignored_options=IGNORED_OPTIONS,
+    examples=('vitrea import coordinates "Picks/*.box" --micrographs micrographs.star',),
 )

@@ -133,4 +133,5 @@ JOB = Job(
     parameters=MapImportParameters,
     run=run,
     ignored_options=IGNORED_OPTIONS,
+    examples=("vitrea import maps emd_1234.map --o Maps",),
 )

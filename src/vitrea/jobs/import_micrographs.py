@@ -34,4 +34,5 @@ JOB = Job(
     parameters=MicrographImportParameters,
     run=run,
     ignored_options=IGNORED_OPTIONS,
+    examples=('vitrea import micrographs "Micrographs/*.mrc" --angpix 1.5 --kV 300 --Cs 2.7 --Q0 0.07',),
 )

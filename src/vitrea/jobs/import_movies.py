@@ -172,4 +172,5 @@ JOB = Job(
     parameters=MovieImportParameters,
     run=run,
     ignored_options=IGNORED_OPTIONS,
+    examples=('vitrea import movies "Movies/*.tif" --gainref gain.mrc --angpix 0.885 --kV 200 --Cs 1.4 --Q0 0.1',),
 )

@@ -141,7 +141,10 @@ def _check_stacks(particles: Particles, recorder: Recorder) -> tuple[NDArray[np.
     files, indices = zip(*map(split_image_name, names), strict=True)
     distinct = [Path(file) for file in dict.fromkeys(files)]
     headers, bad = over_files(
-        distinct, lambda file: read_stack_header(find_file(str(file), particles.image_root)), recorder, "Reading headers"
+        distinct,
+        lambda file: read_stack_header(find_file(str(file), particles.image_root)),
+        recorder,
+        "Reading headers",
     )
     reasons = {one.name: one.reason for one in bad}
     boxes = np.array([group.image_size for group in particles.optics])[particles.optics_index]
@@ -191,4 +194,5 @@ JOB = Job(
     parameters=ParticleImportParameters,
     run=run,
     ignored_options=IGNORED_OPTIONS,
+    examples=("vitrea import particles my_stack.mrcs --angpix 3 --kV 200",),
 )
