@@ -41,6 +41,7 @@ JOBS: tuple[JobEntry, ...] = (
     JobEntry("ctf", "Estimate defocus, astigmatism and phase shift of micrographs from their Thon rings."),
     JobEntry("pick blob", "Find particles in micrographs without a reference, by their size."),
     JobEntry("pick template", "Find particles in micrographs that look like given references."),
+    JobEntry("pick manual", "Read, check, convert, join and sieve coordinate files of any program."),
     JobEntry("extract", "Cut particles out of micrographs or movie frames, normalised, rescaled, re-centred."),
     JobEntry(
         "preprocess", "Make particle images of other programs ready: normalise, invert, rescale, window; MRC and STAR."

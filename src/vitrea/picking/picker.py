@@ -34,6 +34,7 @@ TemplateMaker = Callable[[tuple[float, float]], Templates]
 Transfer = Callable[[Tensor, Tensor], Tensor]
 
 LOWEST_SCORE = 3.0  # standard deviations: noise alone passes it a few times in a micrograph
+_OUTSTANDING = 0.4  # of the 90th percentile of heights: peaks above it tell what is usual at particles
 _PIXELS_PER_PERIOD = 2.5  # of the highest resolution: Nyquist, and a quarter more for smooth peaks
 
 
@@ -212,11 +213,18 @@ def candidates(
     return separate(peaks.rows(~avoid[tuple(peaks.pixels.T)]), limits.distance / pixel), float(avoid.mean())
 
 
+def _outstanding(peaks: Peaks) -> Peaks:
+    """Return the peaks that are hardly noise: higher than a part of what the highest tenth has."""
+    if not len(peaks):
+        return peaks
+    return peaks.rows(peaks.heights > max(LOWEST_SCORE, _OUTSTANDING * float(np.percentile(peaks.heights, 90))))
+
+
 def avoided(searched: Searched, limits: Limits, peaks: Peaks) -> NDArray[np.bool_]:
     """Mark the pixels that the limits rule out; the peaks tell what is usual among particles."""
     return areas_to_avoid(
         searched.around,
-        peaks.pixels[peaks.heights > LOWEST_SCORE],
+        _outstanding(peaks).pixels,
         high_variance=limits.avoid_high_variance,
         abnormal_mean=limits.avoid_abnormal_mean,
         largest_deviation=limits.largest_deviation,
