@@ -56,7 +56,8 @@ def pick(pipeline: Pipeline, micrographs: str, options: argparse.Namespace) -> N
     )
     pipeline.vitrea(
         "Picking",
-        f"pick blob --i CtfFind/micrographs_ctf.star --o AutoPick --characteristic_radius {options.diameter / 2:g}",
+        f"pick blob --i CtfFind/micrographs_ctf.star --o AutoPick --characteristic_radius {options.diameter / 2:g} "
+        f"--edge_distance {MASK_MARGIN * options.diameter / 2:g}",  # beyond the edge windows are filled with stripes
         "AutoPick/autopick.star",
     )
 
