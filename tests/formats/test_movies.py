@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 from pathlib import Path
 
@@ -84,6 +85,27 @@ def test_tiff_of_big_endian_and_with_predictor(tmp_path: Path) -> None:
                      photometric="minisblack")  # fmt: skip
     with open_movie(path) as movie:
         np.testing.assert_array_equal(movie.read(3), FRAMES[3, ::-1])
+
+
+def test_packed_super_resolution_frames_of_serialem_are_told_by_their_size(tmp_path: Path) -> None:
+    path = tmp_path / "movie.tif"
+    frame = np.zeros((7420, 3838), np.uint8)
+    frame[0, :2] = (0x21, 0x43)
+    tifffile.imwrite(path, frame, compression="zlib", metadata=None, photometric="minisblack")
+    with open_movie(path) as movie:
+        assert movie.header.shape == (1, 7420, 7676)
+        counts = movie.read(0)
+    assert counts.shape == (7420, 7676)
+    np.testing.assert_array_equal(counts[-1, :5], [1, 2, 3, 4, 0])
+    assert counts.sum() == 10
+
+
+def test_compressed_mrc_movies(tmp_path: Path) -> None:
+    write_mrc(tmp_path / "movie.mrc", FRAMES.astype("u2"), 6)
+    path = tmp_path / "movie.mrc.gz"
+    path.write_bytes(gzip.compress((tmp_path / "movie.mrc").read_bytes()))
+    with open_movie(path) as movie:
+        np.testing.assert_array_equal(np.stack(list(movie)), FRAMES)
 
 
 def encode_eer(events: list[tuple[int, int, int]], pixels: int, bits: tuple[int, int, int]) -> bytes:

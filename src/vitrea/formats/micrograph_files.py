@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from vitrea.formats.image_names import locate_file
+from vitrea.formats.movies import EXPOSURE_SUFFIXES
 from vitrea.formats.optics_groups import (
     GROUP,
     group_flat_rows,
@@ -178,9 +179,7 @@ def locate_image(exposures: Micrographs | Movies, row: int) -> Path:
     return locate_file(str(exposures.names[row]), exposures.image_root, noun, exposures.name_label)
 
 
-def expand_names(
-    inputs: Iterable[str | Path], suffixes: Sequence[str] = (".mrc", ".mrcs", ".tif", ".tiff", ".eer")
-) -> list[Path]:
+def expand_names(inputs: Iterable[str | Path], suffixes: Sequence[str] = EXPOSURE_SUFFIXES) -> list[Path]:
     """Return the files that names, globs (``Movies/*.tif``, ``**`` for all folders below) and folders stand for.
 
     Parameters

@@ -16,13 +16,16 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrea.formats.mrc import open_sections, read_header
+from vitrea.formats.mrc import open_sections, read_header, unpack_nibbles
 from vitrea.formats.mrc_header import reading
 from vitrea.formats.tiff import EER_COMPRESSIONS, TiffPage, read_tiff_pages
 from vitrea.records.errors import InputError
 
-MOVIE_SUFFIXES = (".mrc", ".mrcs", ".st", ".tif", ".tiff", ".eer")
+EXPOSURE_SUFFIXES = (".mrc", ".mrcs", ".st", ".tif", ".tiff", ".eer")
 _TIFF_SUFFIXES = (".tif", ".tiff", ".eer", ".gain")
+# SerialEM packs two 4-bit pixels of K3 and K2 super-resolution frames into a byte of a TIFF, and nothing in the file
+# tells: IMOD and RELION know these rows and columns, of 8184 x 11520 and 7420 x 7676 pixels and the same turned.
+_PACKED_SHAPES = {(8184, 5760), (11520, 4092), (7420, 3838), (7676, 3710)}
 _EER_PIXEL = re.compile(rb'name="sensorPixelSize\.width"[^>]*unit="([^"]*)"[^>]*>\s*([-+.0-9eE]+)')
 _EER_UNITS = {b"m": 1e10, b"nm": 10.0, b"um": 1e4, b"A": 1.0}
 
@@ -142,7 +145,7 @@ def open_movie(path: str | Path, eer: EerRendering | None = None) -> Movie:
         return _MrcMovie(path, header)
     if header.kind == "EER":
         return _EerMovie(path, header, pages, eer)
-    return _TiffMovie(path, header)
+    return _TiffMovie(path, header, _is_packed(pages[0]))
 
 
 def read_image(path: str | Path) -> NDArray[np.float32]:
@@ -171,12 +174,17 @@ def _inspect(path: Path, eer: EerRendering) -> tuple[MovieHeader, list[TiffPage]
         raise InputError(f"{path} does not hold grey images of 8, 16 or 32 bits, as movies do")
     if kind == "TIFF":
         dtype = np.dtype(pages[0].dtype)
+        width *= 2 if _is_packed(pages[0]) else 1
         return MovieHeader((len(pages), height, width), dtype, pages[0].pixel_size, kind, len(pages)), pages
     if len(pages) < eer.grouping:
         raise InputError(f"{path} has {len(pages)} raw frames, fewer than the {eer.grouping} that make one frame")
     scale = eer.upsampling
     shape = (len(pages) // eer.grouping, height * scale, width * scale)
     return MovieHeader(shape, np.dtype(np.uint16), _eer_pixel_size(pages[0]) / scale, kind, len(pages)), pages
+
+
+def _is_packed(page: TiffPage) -> bool:
+    return page.dtype == "u1" and page.shape in _PACKED_SHAPES
 
 
 def _describe(page: TiffPage) -> str:
@@ -200,10 +208,11 @@ class _MrcMovie(Movie):
 
 
 class _TiffMovie(Movie):
-    def __init__(self, path: Path, header: MovieHeader) -> None:
+    def __init__(self, path: Path, header: MovieHeader, packed: bool) -> None:
         import tifffile
 
         super().__init__(path, header)
+        self._packed = packed
         with reading(path):
             self._file = tifffile.TiffFile(path)
         self._file.filehandle.set_lock(True)
@@ -213,7 +222,8 @@ class _TiffMovie(Movie):
             page = self._file.pages[frame].asarray(maxworkers=1)
         except Exception as error:  # decoders of a dozen libraries raise what they like
             raise _undecodable(self.path, frame, error) from error
-        return np.asarray(page[::-1], dtype=self.header.dtype)
+        stored = np.asarray(page[::-1], dtype=self.header.dtype)
+        return unpack_nibbles(stored) if self._packed else stored
 
     def close(self) -> None:
         self._file.close()

@@ -39,6 +39,7 @@ __all__ = [
     "open_stack",
     "read_header",
     "read_map",
+    "unpack_nibbles",
     "write_map",
     "write_stack",
 ]
@@ -119,6 +120,11 @@ def open_sections(path: str | Path) -> Callable[[int], NDArray[Any]]:
     return lambda section: _unpacked(stored[section], header)
 
 
+def unpack_nibbles(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Take bytes of two 4-bit values apart, the low half first: shape [..., x] to [..., 2 x]."""
+    return np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:-1], -1)
+
+
 def _data(path: Path, header: MrcHeader) -> NDArray[Any]:
     """Return the values, shape [sections, rows, columns]."""
     return _unpacked(_stored(path, header), header)
@@ -138,11 +144,10 @@ def _stored(path: Path, header: MrcHeader) -> NDArray[Any]:
 
 
 def _unpacked(stored: NDArray[Any], header: MrcHeader) -> NDArray[Any]:
-    """Take bytes of two 4-bit values apart; return other values as they are."""
+    """Return the values of a file, packed or not."""
     if header.mode != PACKED_MODE:
         return stored
-    values = np.stack([stored & 15, stored >> 4], axis=-1).reshape(*stored.shape[:-1], -1)
-    return values[..., : header.shape[2]]
+    return unpack_nibbles(stored)[..., : header.shape[2]]
 
 
 def write_map(path: str | Path, density: Map) -> None:
