@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -53,6 +54,21 @@ def drift(frames: int, distance: float, angle: float = 30.0, early: float = 4.0)
     return np.asarray(along[:, None] * direction + 0.15 * distance * np.sin(np.pi * time / frames)[:, None] * curl)
 
 
+def bending(frames: int, strength: float) -> Callable[[int], Motion]:
+    """Local motion that settles exponentially, so that no polynomial is quite right; `strength` in pixels."""
+
+    def at(frame: int) -> Motion:
+        grown = strength * (1 - np.exp(-3 * frame / (frames - 1)))
+
+        def motion(x: Array, y: Array) -> tuple[Array, Array]:
+            return grown * (1.5 * x + 2 * y * y - x * y), grown * (-1.2 * y + 1.6 * x * x + 0.8 * x * y)
+
+        return motion
+
+    return at
+
+
+@functools.lru_cache(maxsize=12)
 def make_movie(
     shape: tuple[int, int] = (384, 448),
     frames: int = 20,
@@ -101,6 +117,37 @@ def make_movie(
             image = map_coordinates(moved, places, order=5, mode="wrap")
         counts[frame] = rng.poisson(np.maximum(image, 0) * exposure * pixel_size**2)
     return SyntheticMovie(counts, path)
+
+
+def field_errors(shifts: Array, movie: SyntheticMovie, local: Callable[[int], Motion], model: Array | None) -> Array:
+    """Distance in pixels between correction and motion, at places of the field in each frame.
+
+    Parameters
+    ----------
+    shifts : ndarray, shape [frames, 2]
+    movie : SyntheticMovie
+    local : callable
+        The local motion it was made with.
+    model : ndarray, shape [2, 18], or None
+        Coefficients of the local correction, in RELION's order.
+
+    Returns
+    -------
+    ndarray, shape [frames, places]
+        What all frames of a place have in common does not count: it cannot be measured.
+    """
+    line = np.linspace(-0.45, 0.45, 9)
+    x, y = (grid.ravel() for grid in np.meshgrid(line, line))
+    space = np.stack([np.ones_like(x), x, x * x, y, y * y, x * y])
+    errors = []
+    for frame, (whole, went) in enumerate(zip(shifts, movie.motion, strict=True)):
+        correction = np.repeat(whole[:, None], len(x), axis=1)
+        if model is not None:
+            time = np.array([frame, frame**2, frame**3], dtype=np.float64)
+            correction += np.einsum("act,t,cp->ap", model.reshape(2, 6, 3), time, space)
+        errors.append(correction + went[:, None] + np.array(local(frame)(x, y)))
+    all_errors = np.array(errors)
+    return np.asarray(np.hypot(*np.moveaxis(all_errors - all_errors.mean(axis=0), 1, 0)))
 
 
 def error_per_frame(shifts: Array, motion: Array) -> Array:
