@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from vitrea.records.optics import Optics
 
 _BACKGROUND_SHARE = 0.375  # RELION's page, too, proposes 75% of the box for the circle's diameter
-_NAMED = 3
+_NAMED, _TOLD = 3, 6
 
 
 def run(parameters: ExtractParameters, context: Context) -> None:
@@ -215,17 +214,16 @@ def _tell(result: Extraction, problems: list[Problem], report: Path, recorder: R
         recorder.event("text", text=text)
     if not problems:
         return
-    reasons = Counter(one.reason for one in problems if one.particles)
-    for reason in reasons:
-        some = [one for one in problems if one.particles and one.reason == reason]
-        where = ", ".join(f"{one.micrograph} ({one.particles})" for one in some[:_NAMED])
+    told = dict.fromkeys((one.whole, one.reason) for one in problems)
+    for number, (whole, reason) in enumerate(told):
+        if number == _TOLD:
+            recorder.warn(f"{len(told) - _TOLD} more reasons to set particles or micrographs aside")
+            break
+        some = [one for one in problems if (one.whole, one.reason) == (whole, reason)]
+        names = [one.micrograph if whole else f"{one.micrograph} ({one.particles})" for one in some[:_NAMED]]
         more = f" and {len(some) - _NAMED} more" if len(some) > _NAMED else ""
-        recorder.warn(f"{sum(one.particles for one in some)} particles set aside, {reason}: {where}{more}")
-    whole = [one for one in problems if not one.particles]
-    for one in whole[:_NAMED]:
-        recorder.warn(f"{one.micrograph} set aside: {one.reason}")
-    if len(whole) > _NAMED:
-        recorder.warn(f"{len(whole) - _NAMED} more micrographs set aside")
+        what = f"{len(some)} micrographs" if whole else f"{sum(one.particles for one in some)} particles"
+        recorder.warn(f"{what} set aside, {reason}: {', '.join(names)}{more}")
     recorder.event("text", text=f"{report} lists all that was set aside")
 
 

@@ -51,11 +51,14 @@ class Problem:
     particles : int
         How many particles are lost; 0 where that is not known.
     reason : str
+    whole : bool
+        Whether it is the micrograph with all its particles.
     """
 
     micrograph: str
     particles: int
     reason: str
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,11 +138,11 @@ def read_extraction_input(parameters: ExtractParameters) -> ExtractionInput:
         try:
             table = source(row)
             if table is None or not len(table):
-                problems.append(Problem(name, 0, "no picks"))
+                problems.append(Problem(name, 0, "no picks", whole=True))
                 continue
             picked = Picks(name, row, *_file_of(micrographs, row, parameters), table)
         except InputError as error:
-            problems.append(Problem(name, 0, str(error)))
+            problems.append(Problem(name, 0, str(error), whole=True))
             continue
         picks.append(_sieved(picked, parameters, problems))
     if not picks:

@@ -42,20 +42,8 @@ class ImageParameters(JobParameters):
     random_seed: int = parameter(1, "Seed of the noise that replaces dust.", tab="Images", ge=0, expert=True)
 
 
-class ExtractParameters(ImageParameters):
-    """Cut particles out of micrographs, or out of the frames of movies, as relion_preprocess --extract does.
-
-    Picks come from coordinate files (--coord_list, or --coord_dir with --coord_suffix; STAR, EMAN .box, Ximdisp,
-    XMIPP), from a list of cisTEM's, or from a refinement (--reextract_data_star), then re-centred on request. For each
-    micrograph one stack <output>/<micrograph>.mrcs is written, and a table of its particles beside it; all particles
-    together are in <output>/particles.star, with what the picks and the micrographs said of them (CTF, figures of
-    merit, angles, classes, optics groups).
-
-    Pixels of a box that hangs over the edge of its micrograph have the value of the nearest pixel inside. What cannot
-    be extracted (micrographs that are missing, corrupt or without picks, coordinates outside the image or given twice,
-    boxes without numbers) is set aside, named in <output>/set_aside.star, and the rest goes on. With
-    --only_do_unfinished micrographs that were extracted with the same settings before are not touched.
-    """
+class ExtractSource(JobParameters):
+    """Where particles are extracted from, and where to."""
 
     input: tuple[Path, ...] = parameter(
         ..., "STAR file of micrographs, e.g. micrographs_ctf.star; or images, folders or globs.", options=["--i"]
@@ -154,3 +142,19 @@ class ExtractParameters(ImageParameters):
     threads: int = parameter(
         0, "Micrographs worked on at once; 0: as many as there are processors.", options=["--j"], ge=0, expert=True
     )
+
+
+class ExtractParameters(ImageParameters, ExtractSource):
+    """Cut particles out of micrographs, or out of the frames of movies, as relion_preprocess --extract does.
+
+    Picks come from coordinate files (--coord_list, or --coord_dir with --coord_suffix; STAR, EMAN .box, Ximdisp,
+    XMIPP), from a list of cisTEM's, or from a refinement (--reextract_data_star), then re-centred on request. For each
+    micrograph one stack <output>/<micrograph>.mrcs is written, and a table of its particles beside it; all particles
+    together are in <output>/particles.star, with what the picks and the micrographs said of them (CTF, figures of
+    merit, angles, classes, optics groups).
+
+    Pixels of a box that hangs over the edge of its micrograph have the value of the nearest pixel inside. What cannot
+    be extracted (micrographs that are missing, corrupt or without picks, coordinates outside the image or given twice,
+    boxes without numbers) is set aside, named in <output>/set_aside.star, and the rest goes on. With
+    --only_do_unfinished micrographs that were extracted with the same settings before are not touched.
+    """

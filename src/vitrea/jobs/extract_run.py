@@ -157,7 +157,7 @@ def extract_all(
         try:
             return _extract(one, stacks[one.name], float(pixel_sizes[one.row]), plan)
         except InputError as error:
-            return Extracted(Table(), problems=(Problem(one.name, len(one.table), str(error)),))
+            return Extracted(Table(), problems=(Problem(one.name, len(one.table), str(error), whole=True),))
 
     with ThreadPoolExecutor(threads) as pool:
         for extracted in pool.map(work, picks):

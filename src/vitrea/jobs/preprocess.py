@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitrea.jobs.base import Context, Job, parameter
+from vitrea.jobs.base import Context, Job, JobParameters, parameter
 from vitrea.jobs.extract import image_settings
 from vitrea.jobs.extract_parameters import ImageParameters
 from vitrea.jobs.map_inputs import make_folder
@@ -28,15 +28,8 @@ if TYPE_CHECKING:
 _NAMED = 3
 
 
-class PreprocessParameters(ImageParameters):
-    """Make particle images of other programs ready: one MRC stack and one STAR file, as relion_preprocess --operate_on.
-
-    What is read: a stack of images (MRC, SPIDER, XMIPP, IMAGIC); a STAR file whose images may lie in any such stacks or
-    in files of their own; a stack with FREALIGN's parameter file (--from_par); XMIPP's list of images and CTFs
-    (--from_ctfdat). Images are rescaled, windowed, normalised and inverted as asked for, in this order, and written to
-    <output>.mrcs; angles, shifts, defocus and all else that is known of them goes to <output>.star. Images without
-    numbers are set aside by name.
-    """
+class PreprocessSource(JobParameters):
+    """Which images are made ready, and where to."""
 
     input: Path | None = parameter(
         None, "Stack of images, or STAR file of particles.", options=["--operate_on", "--i"], positional=True
@@ -54,6 +47,17 @@ class PreprocessParameters(ImageParameters):
     amplitude_contrast: float = parameter(
         0.0, "Fraction of amplitude contrast, where no file gives it.", options=["--Q0"], ge=0, le=1
     )
+
+
+class PreprocessParameters(ImageParameters, PreprocessSource):
+    """Make particle images of other programs ready: one MRC stack and one STAR file, as relion_preprocess --operate_on.
+
+    What is read: a stack of images (MRC, SPIDER, XMIPP, IMAGIC); a STAR file whose images may lie in any such stacks or
+    in files of their own; a stack with FREALIGN's parameter file (--from_par); XMIPP's list of images and CTFs
+    (--from_ctfdat). Images are rescaled, windowed, normalised and inverted as asked for, in this order, and written to
+    <output>.mrcs; angles, shifts, defocus and all else that is known of them goes to <output>.star. Images without
+    numbers are set aside by name.
+    """
 
 
 def run(parameters: PreprocessParameters, context: Context) -> None:
