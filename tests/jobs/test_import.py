@@ -173,6 +173,10 @@ def test_optics_groups_by_name_and_added_later(movies: Path) -> None:
     assert reasons(Path("Second/movies_set_aside.star"))["Movies/m3_X1Y1-0.tif"].endswith(
         "has 11 frames, but Movies/m0_X0Y1-0.tif, imported earlier, has 12 frames"
     )
+    # Run again when nothing is new, the list stays as it is.
+    recorder = run("movies", input=first, add_to=Path("Second/movies.star"), output=Path("Second"))
+    assert [str(event["text"]) for _, event in recorder.events] == ["no movies that Second/movies.star does not have"]
+    assert list(read_movies("Second/movies.star").names) == list(second.names)
     with pytest.raises(InputError, match="has an optics group opticsGroup1_0 with other settings"):
         run("movies", **same, dose_per_frame=1.2, voltage=200)
     run("movies", **same, dose_per_frame=1.2, voltage=200, optics_group_name="Tuesday", output=Path("Third"))

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from vitrea.formats.micrograph_files import (
+    UNSET_PIXEL_SIZES,
+    expand_names,
+    locate_image,
+    read_micrographs,
+    read_movies,
+    write_micrographs,
+)
 from vitrea.formats.star_values import text_column
+from vitrea.jobs.import_checks import SetAside, check_exposures, report_set_aside
+from vitrea.jobs.map_inputs import make_folder
 from vitrea.records.errors import InputError
 from vitrea.records.micrographs import Micrographs, Movies
 from vitrea.records.optics import Optics
@@ -18,14 +28,12 @@ from vitrea.records.table import Table
 
 if TYPE_CHECKING:
     from vitrea.formats.movies import MovieHeader
-    from vitrea.jobs.import_checks import SetAside
     from vitrea.jobs.import_parameters import ExposureParameters
     from vitrea.records.recorder import Recorder
 
 Exposures = TypeVar("Exposures", Micrographs, Movies)
 
 _GROUP = "rlnOpticsGroup"
-_UNSET_SIZES = (0.0, 1.0)  # what headers hold where nobody set the pixel size
 _ROUNDING = 0.01
 
 
@@ -74,42 +82,42 @@ def import_exposures(
     InputError
         If no file can be used, or settings are missing or wrong; nothing is written then.
     """
-    from vitrea.formats.micrograph_files import read_micrographs, read_movies
-    from vitrea.jobs.map_inputs import make_folder
-
     noun, read = ("movie", read_movies) if kind is Movies else ("micrograph", read_micrographs)
     earlier: Any = read(parameters.add_to, require_optics=False) if parameters.add_to else None
-    checked = _check_files(noun, parameters, earlier, recorder)
+    paths = _new_files(noun, parameters, earlier)
+    target = parameters.output / f"{noun}s.star"
+    if earlier is not None and not paths:
+        recorder.event("text", text=f"no {noun}s that {parameters.add_to} does not have")
+        make_folder(target)
+        write_micrographs(target, earlier)
+        return
+    checked = _check_files(noun, paths, parameters, earlier, recorder)
     pixel_size = choose_pixel_size(parameters.pixel_size, checked.headers, recorder)
     exposures = make_exposures(kind, list(checked.headers), parameters, pixel_size)
     if complete is not None:
         exposures = complete(exposures, checked.headers, earlier)
     if earlier is not None:
         exposures = join_earlier(earlier, exposures)
-    make_folder(parameters.output / f"{noun}s.star")
-    _write(exposures, checked, parameters, recorder)
+    make_folder(target)
+    _write(target, exposures, checked, recorder)
+
+
+def _new_files(noun: str, parameters: ExposureParameters, earlier: Movies | Micrographs | None) -> list[Path]:
+    """Return the files that the user named without those of an earlier import; InputError if there is none at all."""
+    if not parameters.input:
+        raise InputError(f'give the {noun}s: files, folders, or patterns in quotes ("Folder/*.mrc")')
+    known = set() if earlier is None else set(earlier.names)
+    return [path for path in dict.fromkeys(expand_names(parameters.input)) if project_name(path) not in known]
 
 
 def _check_files(
-    noun: str, parameters: ExposureParameters, earlier: Movies | Micrographs | None, recorder: Recorder
+    noun: str,
+    paths: Sequence[Path],
+    parameters: ExposureParameters,
+    earlier: Movies | Micrographs | None,
+    recorder: Recorder,
 ) -> _Checked:
-    """Find the files that the user named, leave out those of an earlier import, and check the rest.
-
-    Raises
-    ------
-    InputError
-        If there is none, or none can be used.
-    """
-    from vitrea.formats.micrograph_files import expand_names, locate_image
-    from vitrea.jobs.import_checks import check_exposures
-
-    if not parameters.input:
-        raise InputError(f'give the {noun}s: files, folders, or patterns in quotes ("Folder/*.mrc")')
-    found = list(dict.fromkeys(expand_names(parameters.input)))
-    known = set() if earlier is None else set(earlier.names)
-    paths = [path for path in found if project_name(path) not in known]
-    if found and not paths:
-        raise InputError(f"all {len(found)} {noun}s are in {parameters.add_to} already")
+    """Check files as the parameters have it; InputError if none can be used."""
     if parameters.mtf is not None and not parameters.mtf.is_file():
         raise InputError(f"the MTF file {parameters.mtf} does not exist")
     headers, aside = check_exposures(
@@ -137,7 +145,7 @@ def choose_pixel_size(given: float, headers: Mapping[Path, MovieHeader], recorde
     InputError
         If none is given and the headers have none, or differ by more than 1%.
     """
-    found = {path: header.pixel_size for path, header in headers.items() if header.pixel_size not in _UNSET_SIZES}
+    found = {path: header.pixel_size for path, header in headers.items() if header.pixel_size not in UNSET_PIXEL_SIZES}
     if given:
         wrong = [path for path, size in found.items() if abs(size / given - 1) > _ROUNDING]
         if wrong:
@@ -257,15 +265,9 @@ def _joined_column(label: str, earlier: Table, new: Table, source: Path | None) 
     return np.concatenate(parts)
 
 
-def _write(
-    exposures: Movies | Micrographs, checked: _Checked, parameters: ExposureParameters, recorder: Recorder
-) -> None:
+def _write(path: Path, exposures: Movies | Micrographs, checked: _Checked, recorder: Recorder) -> None:
     """Write the list of what is imported and that of what is set aside, and say what is where."""
-    from vitrea.formats.micrograph_files import write_micrographs
-    from vitrea.jobs.import_checks import report_set_aside
-
     noun, first = checked.noun, next(iter(checked.headers.values()))
-    path = parameters.output / f"{noun}s.star"
     write_micrographs(path, exposures)
     frames = f", {first.shape[0]} {'raw frames' if first.kind == 'EER' else 'frames'}" if noun == "movie" else ""
     new = f", {len(checked.headers)} of them new" if len(exposures) > len(checked.headers) else ""
@@ -276,7 +278,7 @@ def _write(
         f"{first.dtype}) in {_count(len(exposures.optics), 'optics group')}: {group.pixel_size:g} Å, {group.voltage:g} "
         f"kV, Cs {group.spherical_aberration:g} mm, amplitude contrast {group.amplitude_contrast:g}",
     )
-    report_set_aside(checked.aside, checked.total, noun, parameters.output / f"{noun}s_set_aside.star", recorder)
+    report_set_aside(checked.aside, checked.total, noun, path.with_name(f"{noun}s_set_aside.star"), recorder)
 
 
 def _count(number: int, noun: str) -> str:
