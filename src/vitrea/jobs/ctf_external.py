@@ -103,9 +103,9 @@ class CtffindProgram:
         search = (parameters.defocus_min, parameters.defocus_max, parameters.defocus_step)
         limits = (box, parameters.lowest_resolution, parameters.highest_resolution, *search)
         if self.version == 3:
-            microscope = (optics.spherical_aberration, optics.voltage, optics.amplitude_contrast)
+            lens = (optics.spherical_aberration, optics.voltage, optics.amplitude_contrast)
             scale = (_MAGNIFICATION, pixel_size * _MAGNIFICATION * 1e-4)
-            return [str(image), str(diagnostic), ", ".join(map(_text, (*microscope, *scale))),
+            return [str(image), str(diagnostic), ", ".join(map(_text, (*lens, *scale))),
                     ", ".join(map(_text, (*limits, parameters.tolerated_astigmatism)))]  # fmt: skip
         lines = [str(image)]
         if shot.kind == "movie":

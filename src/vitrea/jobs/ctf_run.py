@@ -104,8 +104,11 @@ class _Worker:
             make_folder(shot.root)
             result_file(shot.root, "_ctf.star").unlink(missing_ok=True)  # it tells that what lies beside it is whole
             if self._program is not None:
-                return self._program.estimate(shot, self._parameters, settings), False
-            return self._fit(shot, settings), False
+                estimate = self._program.estimate(shot, self._parameters, settings)
+            else:
+                estimate = self._fit(shot, settings)
+            # What was written has fewer digits; a job that goes on must give the same as one that was not stopped.
+            return read_estimate(shot.root, settings) or estimate, False
         except (InputError, ValueError) as error:
             return str(error), False
 
@@ -113,8 +116,8 @@ class _Worker:
         fit, pixel_size, tilt = self._fitted(shot)
         estimate = Estimate(
             fit.defocus_u, fit.defocus_v, fit.angle, fit.phase_shift, fit.score, fit.resolution, fit.ice_ring,
-            fit.alias_resolution, *((tilt.angle, tilt.axis) if tilt else ()),
-            problem="" if fit.has_rings else NO_RINGS,
+            fit.alias_resolution, tilt.angle if tilt else math.nan, tilt.axis if tilt else math.nan,
+            "" if fit.has_rings else NO_RINGS,
         )  # fmt: skip
         step = 1 / (len(fit.pattern) * pixel_size)
         image = diagnostic_image(fit, shot.optics, step)
