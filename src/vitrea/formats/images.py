@@ -287,11 +287,11 @@ def _names(particles: Particles) -> NDArray[Any]:
     return particles.table["rlnImageName"]
 
 
-def _split_names(names: NDArray[Any]) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
+def _split_names(names: NDArray[Any]) -> tuple[list[str], NDArray[np.int32], NDArray[np.int32]]:
     """Return distinct files, and for every name the number of its file and the index in it."""
     numbers: dict[str, int] = {}
-    file = np.empty(len(names), dtype=np.int64)
-    index = np.empty(len(names), dtype=np.int64)
+    file = np.empty(len(names), dtype=np.int32)
+    index = np.empty(len(names), dtype=np.int32)
     for row, name in enumerate(names):
         path, index[row] = split_image_name(name)
         file[row] = numbers.setdefault(path, len(numbers))

@@ -143,16 +143,14 @@ def relink_images(particles: Particles, folder: str | Path) -> Particles:
     if IMAGE_NAME not in particles.table:
         return replace(particles, image_root=Path(folder))
     new_names: dict[str, str] = {}
-    names = []
-    for name in particles.table[IMAGE_NAME]:
+    names = particles.table[IMAGE_NAME].astype(object)
+    for row, name in enumerate(names):
         file, index = split_image_name(name)
         if file not in new_names:
             new_names[file] = project_name(find_file(file, particles.image_root))
-        if new_names[file] == file:
-            names.append(name)  # the same text, not one more of it
-        else:
-            names.append(join_image_name(new_names[file], index) if "@" in name else new_names[file])
-    return replace(particles.with_columns({IMAGE_NAME: text_column(names)}), image_root=Path(folder))
+        if new_names[file] != file:  # else the same text is kept, not one more of it
+            names[row] = join_image_name(new_names[file], index) if "@" in name else new_names[file]
+    return replace(particles.with_columns({IMAGE_NAME: names}), image_root=Path(folder))
 
 
 def block_as_table(block: Block) -> Table:
