@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +215,18 @@ def test_truncated_movies_are_named_by_their_headers(tmp_path: Path, kind: str, 
     path.write_bytes(whole[: int(len(whole) * part)])
     with pytest.raises(InputError, match=rf"cut\.{kind} is (truncated|not a TIFF)"):
         read_movie_header(path, EerRendering(2))
+
+
+@pytest.mark.parametrize("kind", ["mrc", "tif", "eer"])
+def test_frames_may_be_read_from_several_threads(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"movie.{kind}"
+    path.write_bytes(movie_bytes(tmp_path, kind))
+    with open_movie(path, EerRendering(2)) as movie:
+        truth = list(movie)
+        wanted = np.random.default_rng(0).integers(len(movie), size=60).tolist()
+        with ThreadPoolExecutor(4) as pool:
+            for number, frame in zip(wanted, pool.map(movie.read, wanted), strict=True):
+                np.testing.assert_array_equal(frame, truth[number])
 
 
 def test_a_frame_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:

@@ -213,8 +213,11 @@ class _TiffMovie(Movie):
 
         super().__init__(path, header)
         self._packed = packed
-        with reading(path):
-            self._file = tifffile.TiffFile(path)
+        try:
+            with reading(path):
+                self._file = tifffile.TiffFile(path)
+        except tifffile.TiffFileError as error:
+            raise InputError(f"{path} cannot be read as TIFF: {error}") from error
         self._file.filehandle.set_lock(True)
 
     def _read(self, frame: int) -> NDArray[Any]:
