@@ -31,7 +31,7 @@ from vitrea.jobs.refine3d import run as run_refine3d
 from vitrea.jobs.refinement_parameters import Refine3dParameters
 from vitrea.jobs.simulate_particles import SimulateParameters
 from vitrea.jobs.simulate_particles import run as simulate
-from vitrea.likelihood import data, expectation, maximisation, refinement
+from vitrea.likelihood import collection, data, expectation, maximisation, run
 from vitrea.matching import candidates, reference
 from vitrea.reconstruction import accumulator
 from vitrea.records.map import Map
@@ -81,7 +81,7 @@ class Profiler:
         setattr(owner, name, timed)
 
 
-def _dense_cost(_result: Any, search: Any, images: Any) -> tuple[float, float]:
+def _dense_cost(_result: Any, search: Any, images: Any, **_: Any) -> tuple[float, float]:
     poses, samples = len(search.allowed) * len(search.ramps), len(search.samples)
     particles = len(images)
     flops = particles * (4.0 * poses * samples + 2.0 * len(search.allowed) * samples)
@@ -110,10 +110,12 @@ def _accumulate_cost(_result: Any, ramps: Any, *_: Any) -> tuple[float, float]:
     return 36.0 * ramps.numel(), 44.0 * ramps.numel()
 
 
-def _maximise_cost(_result: Any, step: Any, _images: Any, _rows: Any, weights: Any, _sums: Any) -> tuple[float, float]:
+def _maximise_cost(
+    _result: Any, _collector: Any, _images: Any, _rows: Any, weights: Any, scorer: Any, _sums: Any
+) -> tuple[float, float]:
     # Rows without weight are left out of the product with the phase ramps.
     kept = int((weights.sum(dim=1) > 0).sum())
-    return 4.0 * kept * weights.shape[1] * len(step.fine_scorer.samples), 8.0 * kept * len(step.fine_scorer.samples)
+    return 4.0 * kept * weights.shape[1] * len(scorer.samples), 8.0 * kept * len(scorer.samples)
 
 
 def _backproject_cost(_result: Any, _accumulator: Any, sums: Any, *_: Any) -> tuple[float, float]:
@@ -129,14 +131,14 @@ def instrument(profiler: Profiler) -> None:
     profiler.wrap(candidates, "correlate_rows", "fine pass: conj(P) X", _correlate_cost)
     profiler.wrap(candidates.RowScorer, "score", "fine pass: products with phase ramps", _score_cost)
     profiler.wrap(expectation, "normalise_rows", "fine softmax")
-    profiler.wrap(expectation.Expectation, "_maximise", "sum over translations (products)", _maximise_cost)
-    profiler.wrap(expectation, "accumulate_rows", "sum per orientation, noise, scale", _accumulate_cost)
+    profiler.wrap(collection.Collector, "_maximise", "sum over translations (products)", _maximise_cost)
+    profiler.wrap(collection, "accumulate_rows", "sum per orientation, noise, scale", _accumulate_cost)
     profiler.wrap(accumulator.FourierAccumulator, "add", "backproject", _backproject_cost)
     profiler.wrap(expectation, "local_candidates", "neighbours for local searches")
     profiler.wrap(maximisation.Maximiser, "halves", "symmetrise, reconstruct, FSC")
     profiler.wrap(maximisation.Maximiser, "joined", "symmetrise, reconstruct, FSC")
-    profiler.wrap(refinement, "reference_from_map", "map to Fourier grid")
-    profiler.wrap(refinement, "estimate_accuracy", "estimate accuracy of poses")
+    profiler.wrap(run, "reference_from_map", "map to Fourier grid")
+    profiler.wrap(run, "estimate_accuracy", "estimate accuracy of poses")
     profiler.wrap(expectation.Expectation, "_block", "everything else in the expectation step")
 
 
