@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import starfile
 
-from vitrea.formats.image_names import find_file, join_image_name, split_image_name
+from vitrea.formats.image_names import find_file, join_image_name, place_in_job, split_image_name
 from vitrea.formats.images import ParticleImages
 from vitrea.formats.mrc import write_stack
 from vitrea.formats.particle_files import read_particles, relink_images, write_particles
@@ -268,3 +268,11 @@ def test_files_of_other_programs(shared_data: Path) -> None:
     assert flat.optics == (Optics(1.96, 64, 300.0, 2.7, 0.07),)
     with pytest.raises(InputError, match="no data_optics block"):
         read_particles(shared_data / "formats" / "rln_proj_64.star", require_ctf=False)
+
+
+def test_a_job_puts_its_results_below_its_own_folder() -> None:
+    assert place_in_job("MotionCorr/job002/Movies/a.mrc") == Path("Movies/a.mrc")
+    assert place_in_job("Movies/a.mrc") == Path("Movies/a.mrc")
+    assert place_in_job("Movies/job2/a.mrc") == Path("Movies/job2/a.mrc")  # no job of RELION's
+    assert place_in_job("/data/Movies/a.mrc") == Path("a.mrc")
+    assert place_in_job("../Movies/a.mrc") == Path("a.mrc")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from vitrea.records.errors import InputError
 
+_JOB_FOLDER = re.compile(r"^[^/]+/job\d{3,}/")
 UNSUPPORTED = {".tif": "TIFF", ".tiff": "TIFF", ".eer": "EER"}
 
 
@@ -41,6 +43,20 @@ def project_name(path: Path) -> str:
     """
     absolute, here = Path(os.path.normpath(path.absolute())), Path.cwd()
     return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
+
+
+def without_job_folder(name: str) -> str:
+    """Return a name without the folder of the job that made the file: ``Movies/a.mrc`` of ``Job/job2/Movies/a.mrc``."""
+    return _JOB_FOLDER.sub("", name)
+
+
+def place_in_job(name: str) -> Path:
+    """Return where in its own folder a job puts what it makes of a file, as RELION has it.
+
+    It is the name without the folder of the job before; of a name that leads out of the project only the last part.
+    """
+    place = Path(without_job_folder(name))
+    return Path(place.name) if place.is_absolute() or ".." in place.parts else place
 
 
 def search_folders(root: Path | None) -> list[Path]:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vitrea.formats.image_names import locate_file
+from vitrea.formats.image_names import locate_file, place_in_job
 from vitrea.formats.micrograph_files import open_micrographs, open_movies
 from vitrea.formats.star import read_star
 from vitrea.jobs.ctf import CtfParameters
-from vitrea.jobs.extract_inputs import without_job_folder
 from vitrea.records.errors import InputError
 from vitrea.records.micrographs import GivenOptics, Micrographs, Movies
 from vitrea.records.optics import Optics
@@ -137,10 +136,7 @@ def _roots(exposures: Micrographs | Movies, folder: Path) -> list[Path]:
     """
     owners: dict[Path, str] = {}
     for name in (str(each) for each in exposures.names):
-        inside = Path(without_job_folder(name))
-        if inside.is_absolute() or ".." in inside.parts:
-            inside = Path(inside.name)
-        root = folder / inside.with_suffix("")
+        root = folder / place_in_job(name).with_suffix("")
         if root in owners:
             raise InputError(f"the results of {owners[root]} and {name} would both be called {root}: rename one")
         owners[root] = name

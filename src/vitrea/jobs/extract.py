@@ -132,14 +132,12 @@ def _stack_paths(output: Path, picks: list[Picks]) -> dict[str, Path]:
     InputError
         If two micrographs would share a stack, or one would be overwritten.
     """
-    from vitrea.jobs.extract_inputs import without_job_folder
+    from vitrea.formats.image_names import place_in_job
 
     stacks: dict[str, Path] = {}
     owners: dict[Path, str] = {}
     for one in picks:
-        name = Path(without_job_folder(one.image_name))
-        if name.is_absolute() or ".." in name.parts:
-            name = Path(name.name)
+        name = place_in_job(one.image_name)
         stack = output / name.parent / f"{name.stem}.mrcs"
         if stack in owners:
             raise InputError(f"{owners[stack]} and {one.image_name} would both be written to {stack}: rename one")

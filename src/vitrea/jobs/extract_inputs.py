@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from vitrea.formats.coordinates import (
     read_coordinate_files,
     read_coordinates,
 )
-from vitrea.formats.image_names import locate_file
+from vitrea.formats.image_names import locate_file, without_job_folder
 from vitrea.formats.micrograph_files import locate_image, open_micrographs
 from vitrea.formats.optics_groups import GROUP
 from vitrea.formats.particle_files import block_as_table, read_particles
@@ -37,7 +36,6 @@ _GROUP_NAME = "rlnGroupName"
 MOVIE = "rlnMicrographMovieName"
 _MOVIE_ENDINGS = (".mrcs", ".mrc", ".tif", ".tiff", ".eer")
 _MICROGRAPH_PIXEL = "rlnMicrographPixelSize"
-_JOB_FOLDER = re.compile(r"^[^/]+/job\d{3,}/")
 _SAME_SIZE = 0.01
 
 
@@ -349,11 +347,6 @@ def _rows_by_name(names: NDArray[np.object_]) -> dict[str, NDArray[np.int64]]:
     order = np.argsort(number, kind="stable")
     edges = np.searchsorted(number[order], np.arange(len(unique) + 1))
     return {str(name): order[edges[i] : edges[i + 1]] for i, name in enumerate(unique)}
-
-
-def without_job_folder(name: str) -> str:
-    """Return a name without the folder of the job that made the file: ``MotionCorr/job002/Movies/a.mrc``."""
-    return _JOB_FOLDER.sub("", name)
 
 
 def match_names(names: Iterable[str], others: Mapping[str, object]) -> dict[int, str]:

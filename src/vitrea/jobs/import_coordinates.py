@@ -44,16 +44,15 @@ def run(parameters: CoordinateImportParameters, context: Context) -> None:
     InputError
         If there are no coordinates for any micrograph, or cisTEM's list names others.
     """
-    from vitrea.formats.coordinates import write_coordinate_files
+    from vitrea.formats.coordinates import write_coordinate_files, write_coordinates
     from vitrea.formats.micrograph_files import read_micrographs
     from vitrea.jobs.import_checks import report_set_aside
-    from vitrea.jobs.pick_files import Names, check_names, write_picks
+    from vitrea.jobs.map_inputs import make_folder
     from vitrea.records.errors import InputError
 
     recorder = context.recorder
     micrographs = read_micrographs(parameters.micrographs, require_optics=False)
-    names = Names(parameters.output, parameters.pick_name)
-    check_names(names, list(micrographs.names))
+    places = _places(parameters, micrographs)
     tables, aside, total = _read(parameters, micrographs, recorder)
     if not any(map(len, tables.values())):
         first = f": {aside[0].reason}" if aside else ""
@@ -61,9 +60,9 @@ def run(parameters: CoordinateImportParameters, context: Context) -> None:
     kept = _inside(tables, micrographs, recorder)
     files = {}
     for row, table in kept.items():
-        name = str(micrographs.names[row])
-        write_picks(names.coordinates(name), table, f"imported with: {context.command}" if context.command else "")
-        files[name] = str(names.coordinates(name))
+        make_folder(places[row])
+        write_coordinates(places[row], table, "star", comment=context.command)
+        files[str(micrographs.names[row])] = str(places[row])
     path = parameters.output / "coordinates.star"
     write_coordinate_files(path, files)
     count = sum(map(len, kept.values()))
@@ -72,6 +71,21 @@ def run(parameters: CoordinateImportParameters, context: Context) -> None:
     if without:
         recorder.warn(f"{len(without)} micrographs have no coordinates, {without[0]} among them")
     report_set_aside(aside, total, "file", parameters.output / "coordinates_set_aside.star", recorder)
+
+
+def _places(parameters: CoordinateImportParameters, micrographs: Micrographs) -> list[Path]:
+    """Return the coordinate file of each micrograph; InputError where two would share one."""
+    from vitrea.formats.image_names import place_in_job
+    from vitrea.records.errors import InputError
+
+    owners: dict[Path, str] = {}
+    for name in map(str, micrographs.names):
+        place = parameters.output / place_in_job(name)
+        place = place.with_name(f"{place.stem}_{parameters.pick_name}.star")
+        if place in owners:
+            raise InputError(f"the coordinates of {owners[place]} and {name} would both be {place}; rename one")
+        owners[place] = name
+    return list(owners)
 
 
 def _read(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from vitrea.formats.image_names import project_name
 from vitrea.formats.micrograph_files import (
     UNSET_PIXEL_SIZES,
     expand_names,
@@ -129,12 +130,6 @@ def _check_files(
         like=None if earlier is None else locate_image(earlier, 0),
     )
     return _Checked(noun, headers, aside)
-
-
-def project_name(path: Path) -> str:
-    """Return a file's name as a STAR file should have it: from the project (current) folder where it lies below."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_absolute() and path.is_relative_to(here) else str(path)
 
 
 def choose_pixel_size(given: float, headers: Mapping[Path, MovieHeader], recorder: Recorder) -> float:

@@ -116,7 +116,7 @@ def _with_camera_files(
     import numpy as np
 
     from vitrea.formats.gain import read_defects, write_gain
-    from vitrea.jobs.import_exposures import project_name
+    from vitrea.formats.image_names import project_name
     from vitrea.jobs.import_gain import choose_gain
     from vitrea.jobs.map_inputs import make_folder
     from vitrea.records.errors import InputError

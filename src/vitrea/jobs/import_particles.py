@@ -105,10 +105,9 @@ def _of_stacks(paths: list[Path], parameters: ParticleImportParameters) -> Parti
     """Return all images of stacks that no STAR file describes; InputError for the first that cannot be read."""
     import numpy as np
 
-    from vitrea.formats.image_names import join_image_name
+    from vitrea.formats.image_names import join_image_name, project_name
     from vitrea.formats.image_stacks import read_stack_header
     from vitrea.formats.star_values import text_column
-    from vitrea.jobs.import_exposures import project_name
     from vitrea.records.errors import InputError
     from vitrea.records.optics import Optics
     from vitrea.records.particles import Particles

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitrea.formats.gain import FrameCorrection, GainOrientation, read_frame_correction, read_gain, write_gain
-from vitrea.formats.image_names import locate_file
+from vitrea.formats.image_names import locate_file, place_in_job
 from vitrea.formats.micrograph_files import locate_image, open_movies
 from vitrea.formats.movies import EerRendering, Movie, open_movie
 from vitrea.jobs.motion import MotionParameters
@@ -21,7 +20,6 @@ from vitrea.records.micrographs import GivenOptics, Movies
 from vitrea.records.optics import Optics
 
 _DOSE, _PRE_EXPOSURE = "rlnMicrographDoseRate", "rlnMicrographPreExposure"
-_JOB_FOLDER = re.compile(r"^[^/]+/job\d{3,}/")
 
 
 @dataclass(frozen=True)
@@ -96,11 +94,8 @@ def output_name(movie: str) -> str:
     The folder of the job that made the movie goes, dots become underscores, and of a name that leads out of the project
     only the last part is kept.
     """
-    path = PurePosixPath(_JOB_FOLDER.sub("", movie))
-    if path.is_absolute() or ".." in path.parts:
-        path = PurePosixPath(path.name)
-    stem = path.stem.replace(".", "_")
-    return str(path.with_name(stem))
+    path = place_in_job(movie)
+    return str(path.with_name(path.stem.replace(".", "_")))
 
 
 def _check_exposures(tasks: list[MovieTask]) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitrea.formats.coordinates import CLASS, MERIT, MICROGRAPH, PSI, X, Y, write_coordinates
+from vitrea.formats.image_names import place_in_job
 from vitrea.formats.mrc import open_stack, write_stack
 from vitrea.formats.star import read_star, write_star
 from vitrea.formats.star_values import text_column
@@ -22,7 +22,6 @@ from vitrea.picking.picker import Searched
 from vitrea.records.errors import InputError
 from vitrea.records.table import Table
 
-_JOB_FOLDER = re.compile(r"^[^/]+/job\d+/")
 _SECTIONS = 6  # score, class, psi, and the surroundings: mean, standard deviation, texture
 
 
@@ -68,9 +67,7 @@ class Names:
 
     def root(self, micrograph: str) -> Path:
         """Return ``<folder>/Movies/mic_autopick`` of ``MotionCorr/job002/Movies/mic.mrc``; no suffix."""
-        name = PurePath(_JOB_FOLDER.sub("", micrograph))
-        inside = name.name if name.is_absolute() or ".." in name.parts else name
-        place = self.folder / inside
+        place = self.folder / place_in_job(micrograph)
         return place.with_name(f"{place.stem}_{self.pick_name}")
 
     def coordinates(self, micrograph: str) -> Path:
