@@ -18,7 +18,7 @@ from vitrea.maps.transform import symmetrise
 
 SHORT = [
     "--particle_diameter", "120", "--offset_range", "3", "--healpix_order", "1", "--iter", "6",
-    "--particles_at_start", "100", "--particles_at_end", "200", "--finish_resolution", "16",
+    "--particles_at_start", "100", "--particles_at_end", "200", "--finish_resolution", "16", "--first_maps", "2",
 ]  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def test_the_shape_is_found_from_nothing(found: Path, particle_folder: Any, tmp_
 
 @pytest.mark.slow
 def test_axes_are_found_after_a_start_without_symmetry(particle_folder: Any, tmp_path: Path) -> None:
-    """The first start has no symmetry; then the map is turned onto its axis, and the second imposes it."""
+    """First maps have no symmetry; then the best is turned onto its axis, and the start imposes it."""
     root = tmp_path / "run"
     command = ["initial-model", "--i", str(particle_folder.star), "--o", str(root), "--sym", "C2", *SHORT]
     assert main([*command, "--run_in_c1", "--starts", "1"]) == 0
@@ -78,7 +78,6 @@ def test_stochastic_descent_makes_a_model(particle_folder: Any, tmp_path: Path) 
     assert np.isfinite(read_map(f"{root}_class001.mrc").voxels).all()
     used = [int(number) for number in re.findall(r"particles=(\d+) current", Path(f"{root}.log").read_text())]
     assert max(used) == 60
-    assert Path(f"{root}_it003_sums.npz").exists()
     assert agreement(root, particle_folder.folder / "map.mrc", tmp_path) < 40.0
 
 

@@ -20,15 +20,15 @@ from vitrea.jobs.likelihood_parameters import (
 class InitialModelParameters(LikelihoodParameters):
     """Make a first 3D model of particles whose orientations are not known, without any reference.
 
-    It begins with a map of particles at random orientations. In every iteration some of the particles are compared with
-    the map in all orientations and put back by their probabilities; detail and the number of particles grow
-    meanwhile. Several starts follow each other, each from the blurred, masked result of the one before. Symmetry is
-    imposed from the beginning, or (``--run_in_c1``) its axes are found in a map made without it, placed where RELION
-    has them, and a last start goes on with symmetry.
+    It begins with several first maps (``--first_maps``), each from other particles at random orientations, on small
+    images. In every iteration some of the particles are compared with the map in all orientations and put back by
+    their probabilities; detail and the number of particles grow meanwhile. The best first map goes on in one start or
+    several, each from the blurred, masked result of the one before. Symmetry is imposed from the beginning, or
+    (``--run_in_c1``) its axes are found in a first map made without it and placed where RELION has them.
 
-    A tenth of the particles never enters the map. The model must explain them better than a ball does; otherwise the
-    job says that it has found no confident model. This tells noise from particles, not a right map from a wrong one:
-    make a second model with another ``--random_seed`` and compare.
+    A tenth of the particles never enters a map: these choose the best first map. The model must explain them better
+    than a ball does; otherwise the job says that it has found no confident model. It also says how many of the first
+    maps are the same as the best one: where none is, the model may be a wrong one.
 
     Writes ``<output>_class001.mrc`` (one for each class), ``_data.star``, ``_model.star``, ``_sampling.star``
     and ``_optimiser.star``, also for each iteration (``_it012_``), ``_classes.png``, ``_report.html`` and ``.log``.
@@ -38,11 +38,14 @@ class InitialModelParameters(LikelihoodParameters):
     symmetry: str = parameter("C1", "Point group: Cn, Dn, T, O, I1 to I4.", options=["--sym"], tab=REFERENCE)
     run_in_c1: bool = parameter(
         False,
-        "Begin without symmetry; then find the axes of the point group, and go on with them.",
+        "Make first maps without symmetry; then find the axes of the point group, and go on with them.",
         cistem="Always apply symmetry",
         tab=REFERENCE,
     )
     classes: int = parameter(1, "Number of models.", options=["--K"], cistem="Number of classes", ge=1)
+    first_maps: int = parameter(
+        5, "Independent first maps, of which the one that fits particles not used best goes on.", tab=OPTIMISE, ge=1
+    )
     method: Literal["em", "sgd"] = parameter(
         "em",
         "em: a growing share of the particles at every iteration (cisTEM's scheme); sgd: mini-batches whose sums are "
@@ -50,10 +53,10 @@ class InitialModelParameters(LikelihoodParameters):
         tab=OPTIMISE,
     )
     starts: int = parameter(
-        2, "Number of starts, each from the result of the one before.", cistem="Number of starts", tab=OPTIMISE, ge=1
+        1, "Number of starts, each from the result of the one before.", cistem="Number of starts", tab=OPTIMISE, ge=1
     )
     iterations: int = parameter(
-        15, "Iterations of each start.", options=["--iter"], cistem="Number of cycles per start", tab=OPTIMISE, ge=2
+        12, "Iterations of each start.", options=["--iter"], cistem="Number of cycles per start", tab=OPTIMISE, ge=2
     )
     particles_at_start: int = parameter(
         300, "Particles a class in the first iteration of a start.", cistem="Initial percent used", tab=OPTIMISE, ge=10
@@ -90,7 +93,7 @@ class InitialModelParameters(LikelihoodParameters):
     )
     annealing: bool = parameter(
         True,
-        "Keep posteriors broad in the first start: clear particles would settle in a map that is still chance.",
+        "Keep posteriors broad while first maps are made: clear particles would settle in a map that is still chance.",
         tab=OPTIMISE,
         expert=True,
     )

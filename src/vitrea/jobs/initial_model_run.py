@@ -32,9 +32,11 @@ from vitrea.jobs.likelihood_inputs import (
 from vitrea.jobs.map_inputs import make_folder
 from vitrea.jobs.run_files import particle_state, read_optimiser, with_groups, write_set_aside
 from vitrea.likelihood.ab_initio import FEWEST_HELD_OUT, AbInitio, Verdict
+from vitrea.likelihood.first_maps import FINEST_DETAIL
 from vitrea.likelihood.maximisation import round_mask
 from vitrea.likelihood.scheme import Scheme
 from vitrea.likelihood.state import Model, RunState
+from vitrea.maps.comparison import compare_maps
 from vitrea.maps.masking import keep_large_pieces, lowpass_density, mask_from_binary
 from vitrea.maps.point_group import SYMMETRIC, align_to_symmetry
 from vitrea.records.errors import InputError
@@ -44,6 +46,8 @@ JOB_NAME = "initial-model"
 MASK_BLUR, MASK_GROWTH, MASK_EDGE = 30.0, 10.0, 15.0
 # Fewer particles than this make no model.
 FEWEST_PARTICLES = 4 * FEWEST_HELD_OUT
+# Edge of the ball in which first maps are compared, Å.
+BALL_EDGE = 15.0
 
 
 def make_initial_model(parameters: InitialModelParameters, context: Context) -> None:
@@ -86,12 +90,11 @@ def _read_inputs(parameters: InitialModelParameters, continued: Path | None, con
     fewest = max(FEWEST_PARTICLES, parameters.classes)
     if len(particles) < fewest:
         raise InputError(f"{source} holds {len(particles)} particles: at least {fewest} are needed")
-    starts = parameters.starts + (1 if _turns(parameters) else 0)
     settings = replace(
         base_settings(parameters, images.box_size, images.pixel_size),
         symmetry=canonical_name(parameters.symmetry),
         healpix_order=parameters.healpix_order,
-        maximum_iterations=parameters.iterations * starts,
+        maximum_iterations=parameters.iterations * parameters.starts,
     )
     if parameters.finish_resolution >= parameters.start_resolution:
         raise InputError(
@@ -123,19 +126,14 @@ def _read_inputs(parameters: InitialModelParameters, continued: Path | None, con
     return ClassInputs(particles, names, data, settings, scheme, mask, [], set_aside)
 
 
-def _turns(parameters: InitialModelParameters) -> bool:
-    """Whether symmetry comes in after starts without it."""
-    return parameters.run_in_c1 and canonical_name(parameters.symmetry) != "C1"
-
-
 def _run(parameters: InitialModelParameters, inputs: ClassInputs, device: torch.device, context: Context) -> AbInitio:
-    unsymmetric = parameters.starts if _turns(parameters) else 0
     pixel_size, symmetry = inputs.data.pixel_size, inputs.settings.symmetry
     diameter = inputs.settings.particle_diameter
+    turns = parameters.run_in_c1 and symmetry != "C1"
 
     def between(model: Model, start: int) -> Model:
         classes = list(model.classes)
-        if unsymmetric and start == unsymmetric:
+        if turns and start == 0:
             for number, group in enumerate(classes):
                 placed, axes = align_to_symmetry(group.voxels, pixel_size, symmetry, diameter=diameter, impose=True)
                 told = f"class {number + 1}: axes of {symmetry} found, correlation {axes.correlation:.2f}"
@@ -149,6 +147,12 @@ def _run(parameters: InitialModelParameters, inputs: ClassInputs, device: torch.
             classes = [replace(group, voxels=_masked(group.voxels, pixel_size)) for group in classes]
         return model.with_classes(classes)
 
+    def resemblance(one: NDArray[np.float32], two: NDArray[np.float32], voxel_size: float) -> float:
+        if one.std() == 0 or two.std() == 0:
+            return np.inf
+        ball = round_mask(len(one), diameter, voxel_size, BALL_EDGE / voxel_size)
+        return compare_maps(one, two, voxel_size, mask=ball, align=True, resolution=FINEST_DETAIL).resolution_at(0.5)
+
     return AbInitio(
         inputs.data,
         inputs.settings,
@@ -157,10 +161,12 @@ def _run(parameters: InitialModelParameters, inputs: ClassInputs, device: torch.
         parameters.working_memory << 20,
         context.recorder,
         inputs.scheme,
-        starts=inputs.settings.maximum_iterations // parameters.iterations,
+        starts=parameters.starts,
         particles_at_end=parameters.particles_at_end,
-        unsymmetric=unsymmetric,
+        first_maps=parameters.first_maps,
+        first_symmetry="C1" if turns else "",
         between=between,
+        resemblance=resemblance,
         annealing=parameters.annealing,
     )
 
@@ -178,8 +184,8 @@ def _masked(voxels: NDArray[np.float32], pixel_size: float) -> NDArray[np.float3
 def _facts(verdict: Verdict) -> dict[str, str]:
     return {
         "verdict": "confident" if verdict.confident else "no confident model",
-        "gain over a ball": f"{verdict.gain:.1f} ± {verdict.error:.1f} nats for each of {verdict.particles} particles "
-        "not used",
+        "gain over a ball or nothing": f"{verdict.gain:.1f} ± {verdict.error:.1f} nats for each of "
+        f"{verdict.particles} particles not used",
     }
 
 
@@ -191,13 +197,13 @@ def _conclude(files: ClassFiles, state: RunState, verdict: Verdict, context: Con
     if not verdict.confident:
         context.recorder.warn(
             f"no confident model: {files.root}_class001.mrc explains particles that were not used no better than a "
-            "ball of the same density; they may hold too little signal, or too much junk: select them first"
+            "ball of the same density, or nothing, does; they may hold too little signal, or too much junk: select "
+            "them first"
         )
         return
     context.recorder.event(
         "text",
         text=f"Model at {state.progress.resolution:.1f} Å in {files.root}_class001.mrc; the hand is arbitrary. "
-        "It may be a wrong map that beats a ball: make another with --random_seed and see by vitrea compare --align "
-        f"whether they agree. Next: vitrea refine3d --i PARTICLES --ref {files.root}_class001.mrc "
+        f"Next: vitrea refine3d --i PARTICLES --ref {files.root}_class001.mrc "
         f"--sym {files.settings.symmetry} --ini_high 30",
     )

@@ -1,18 +1,20 @@
-"""A first 3D model from nothing but particles: several starts, each from the result of the one before.
+"""A first 3D model from nothing but particles: the best of several first maps, and starts that follow each other.
 
 Every start begins at low resolution with few particles, and goes on to finer detail with more of them (Grigorieff 2016,
-doi:10.1016/bs.mie.2016.04.013; cisTEM's ab-initio: Grant et al. 2018, doi:10.7554/eLife.35383). The first map of all is
-made of particles at random orientations. With mini-batches whose sums are carried over this is stochastic gradient
-descent with a step for each voxel: the new map is the old one plus a part of what the batch asks for, in proportion to
-the weight of the batch (Punjani et al. 2017, doi:10.1038/nmeth.4169).
+doi:10.1016/bs.mie.2016.04.013; cisTEM's ab-initio: Grant et al. 2018, doi:10.7554/eLife.35383). First maps are made of
+particles at random orientations (`first_maps`). With mini-batches whose sums are carried over this is stochastic
+gradient descent with a step for each voxel: the new map is the old one plus a part of what the batch asks for, in
+proportion to the weight of the batch (Punjani et al. 2017, doi:10.1038/nmeth.4169).
 
-A model must explain particles that it was not made of better than a ball of the same density does: noise gives a map
-too, but one that other noise does not fit. A wrong map of true particles may pass: that other starts agree tells.
+A model must explain particles that it was not made of better than a ball of the same density does, or nothing: noise
+gives a map, too, but one that other noise does not fit. A wrong map of true particles may pass: that first maps agree
+tells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,12 +24,13 @@ from numpy.typing import NDArray
 from vitrea.fourier.shells import radial_real_profile
 from vitrea.likelihood.classification import Classification
 from vitrea.likelihood.expectation import Expectation
+from vitrea.likelihood.first_maps import FINEST_DETAIL, find_first_maps
 from vitrea.likelihood.scheme import Plan
 from vitrea.likelihood.search import Search
-from vitrea.likelihood.state import Model, RunState
+from vitrea.likelihood.state import Model, ParticleState, RunState
 
 # Share of the particles that never enter a map, and the most and the fewest there may be of them.
-HELD_OUT_SHARE, MOST_HELD_OUT, FEWEST_HELD_OUT = 0.1, 200, 20
+HELD_OUT_SHARE, MOST_HELD_OUT, FEWEST_HELD_OUT = 0.1, 400, 40
 # Share of the iterations of the first start during which posteriors are kept broad.
 WARM_PART = 0.7
 # The most that the best pose may hold of the probability in the first iteration; it grows to all.
@@ -37,6 +40,11 @@ WARMTHS = (1.0, 0.5, 0.25, 0.12, 0.06, 0.03)
 TRIED = 30
 # Particles that were not used must gain this much on average, in nats and in standard errors.
 CLEAR_GAIN, CLEAR_ERRORS = 1.0, 3.0
+# Poses count as uncertain, and fine ones are not looked at, while more coarse ones are significant, translations
+# counted, than this share of the orientations: beyond, the fine pass takes longer than all the rest.
+UNCERTAIN = 0.05
+# A start from a first map begins at this times its finest detail.
+BLUR_OF_FIRST = 1.25
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Verdict:
     Attributes
     ----------
     gain : float
-        Mean log-likelihood that a particle gains over a ball of the same density, nats.
+        Mean log-likelihood that a particle gains over a ball of the same density, or over nothing, nats.
     error : float
         Its standard error.
     particles : int
@@ -63,6 +71,10 @@ class Verdict:
         return self.gain > CLEAR_GAIN and self.gain > CLEAR_ERRORS * self.error
 
 
+def _unknown(one: NDArray[np.float32], two: NDArray[np.float32], pixel_size: float) -> float:
+    return math.inf
+
+
 @dataclass(frozen=True)
 class AbInitio(Classification):
     """An ab-initio reconstruction.
@@ -73,19 +85,46 @@ class AbInitio(Classification):
         Each has the same number of iterations.
     particles_at_end : int
         Particles a class in the last iteration of a start.
-    unsymmetric : int
-        Number of starts, from the first on, without symmetry.
+    first_maps : int
+        Independent first maps, of which the best goes on; 0: begin with one map of particles at random orientations.
+    first_symmetry : str
+        Point group of the first maps; empty: that of the run.
     between : callable or None
-        ``between(model, start)`` changes the model before a start (1, 2 ...): masks it, or turns it onto its axes.
+        ``between(model, start)`` changes the model before a start (0 follows the first maps): masks it, or turns it
+        onto its axes.
+    resemblance : callable
+        ``resemblance(map, other, pixel_size)``: where their FSC falls below 0.5, Å, either hand, best placement.
     annealing : bool
         See `warmth`.
+    held : ndarray of int64, optional
+        The particles that never enter a map; by default some chosen by chance.
     """
 
     starts: int = 1
     particles_at_end: int = 3000
-    unsymmetric: int = 0
+    first_maps: int = 0
+    first_symmetry: str = ""
     between: Callable[[Model, int], Model] | None = None
+    resemblance: Callable[[NDArray[np.float32], NDArray[np.float32], float], float] = _unknown
     annealing: bool = True
+    held: NDArray[np.int64] | None = None
+
+    def start(self, references: Sequence[NDArray[np.float32]], particles: ParticleState) -> RunState:
+        """Return the state before the first iteration: with the best of the first maps, where these are asked for."""
+        if not self.first_maps:
+            return super().start(references, particles)
+        symmetry = self.first_symmetry or self.settings.symmetry
+        free = replace(self, settings=replace(self.settings, symmetry=symmetry))
+        found = find_first_maps(free, particles, self.first_maps)
+        return self.restart(super().start(found.voxels, particles), 0)
+
+    @property
+    def begin_resolution(self) -> float:
+        """Resolution of the first iteration of a start, Å."""
+        if not self.first_maps:
+            return self.scheme.start_resolution
+        blurred = BLUR_OF_FIRST * max(FINEST_DETAIL, self.scheme.finish_resolution)
+        return min(self.scheme.start_resolution, blurred)
 
     @property
     def iterations_each(self) -> int:
@@ -94,6 +133,8 @@ class AbInitio(Classification):
 
     def held_out(self) -> NDArray[np.int64]:
         """Return the particles that never enter a map, ascending."""
+        if self.held is not None:
+            return self.held
         count = len(self.data)
         wanted = int(np.clip(HELD_OUT_SHARE * count, FEWEST_HELD_OUT, MOST_HELD_OUT))
         order = np.random.default_rng([self.settings.seed, 8]).permutation(count)
@@ -107,7 +148,8 @@ class AbInitio(Classification):
         """Return what an iteration does: detail and number of particles grow in equal steps within a start."""
         scheme, within = self.scheme, (iteration - 1) % self.iterations_each
         part = within / max(self.iterations_each - 1, 1)
-        resolution = scheme.start_resolution + part * (scheme.finish_resolution - scheme.start_resolution)
+        begin = self.begin_resolution
+        resolution = begin + part * (scheme.finish_resolution - begin)
         if scheme.schedule == "batches":
             return replace(
                 scheme.plan(within + 2, self.iterations_each + 2, len(self.members())), resolution=resolution
@@ -118,12 +160,10 @@ class AbInitio(Classification):
     def step(self, state: RunState) -> RunState:
         """Do one iteration."""
         start, within = divmod(state.iteration, self.iterations_each)
-        symmetry = "C1" if start < self.unsymmetric else self.settings.symmetry
-        run = replace(self, settings=replace(self.settings, symmetry=symmetry))
         if within == 0 and start > 0:
-            state = run.restart(state, start)
-        smoothing = self.scheme.smoothing * run.warmth(state)
-        run = replace(run, scheme=replace(self.scheme, smoothing=smoothing))
+            state = self.restart(state, start)
+        smoothing = self.scheme.smoothing * self.warmth(state)
+        run = replace(self, scheme=replace(self.scheme, smoothing=smoothing))
         return super(AbInitio, run).step(state)
 
     def warmth(self, state: RunState) -> float:
@@ -135,7 +175,7 @@ class AbInitio(Classification):
         """
         start, within = divmod(state.iteration, self.iterations_each)
         part = within / max(self.iterations_each - 1, 1)
-        if start > 0 or part >= WARM_PART or not self.annealing:
+        if self.first_maps or start > 0 or part >= WARM_PART or not self.annealing:
             return 1.0
         most = SHARPEST_AT_START ** (1.0 - part / WARM_PART)
         chosen = self.chosen(state.iteration + 1)
@@ -148,6 +188,10 @@ class AbInitio(Classification):
                 return factor
         return WARMTHS[-1]
 
+    def uncertain(self, poses: float, orientations: int) -> bool:
+        """Tell whether so many significant poses leave it open where a particle lies."""
+        return poses > UNCERTAIN * orientations
+
     def ending(self, iteration: int) -> bool:
         """Tell whether what follows an iteration looks at fine poses in any case: never, while poses are uncertain."""
         return False
@@ -157,7 +201,7 @@ class AbInitio(Classification):
         model = state.models[0]
         if self.between is not None:
             model = self.between(model, start)
-        limit = self.scheme.start_resolution
+        limit = self.begin_resolution
         shell = max(int(self.box_angstrom / limit), 1)
         model = replace(model, sigma_offset=self.settings.sigma_offset).with_classes(
             replace(group, voxels=self.filtered(group.voxels, limit)) for group in model.classes
@@ -165,20 +209,33 @@ class AbInitio(Classification):
         return replace(state, models=(model,), progress=self.progress_at(state.progress, shell), carried=())
 
     def judge(self, state: RunState) -> Verdict:
-        """Compare the model with balls of the same density on the particles that were held out."""
-        chosen, model = self.held_out(), state.models[0]
+        """Compare the model with balls of the same density, and with nothing, on the particles that were held out.
+
+        As far as a first map goes: finer detail than the coarse grid can place would count against it.
+        """
+        # Those that chose the first map would speak well of it, whatever it is.
+        chosen, model = self.held_out()[1::2], state.models[0]
         radius = max(min(state.progress.current_size // 2, self.data.box_size // 2), 1)
-        limit = int(np.ceil(self.box_angstrom / self.scheme.finish_resolution))
+        limit = int(np.ceil(self.box_angstrom / max(self.scheme.finish_resolution, FINEST_DETAIL)))
         balls = model.with_classes(replace(group, voxels=_ball(group.voxels)) for group in model.classes)
-        found = [self._log_likelihood(part, chosen, min(radius, limit), state) for part in (model, balls)]
-        gain = found[0] - found[1]
+        nothing = model.with_classes(replace(group, voxels=np.zeros_like(group.voxels)) for group in model.classes)
+        found, *rivals = (
+            self.log_likelihood(part, chosen, min(radius, limit), state) for part in (model, balls, nothing)
+        )
+        gain = found - max(rivals, key=lambda likelihood: float(likelihood.mean()))
         return Verdict(float(gain.mean()), float(gain.std() / np.sqrt(len(gain))), len(gain))
 
-    def _log_likelihood(
+    def log_likelihood(
         self, model: Model, chosen: NDArray[np.int64], radius: int, state: RunState
     ) -> NDArray[np.float64]:
-        poses = self.poses(replace(state.sampling, perturbation=0.0), self.scheme.classes)
+        """Log-likelihood of some particles under a model's maps, when nothing is known of their poses, nats.
+
+        Their noise is taken to be all the power they have: a spectrum that went down with what a map was fitted to
+        would make it look like a better one.
+        """
+        poses = self.poses(replace(state.sampling, perturbation=0.0), self.scheme.classes, 0)
         flat = np.full(poses.direction_count, 1.0 / poses.direction_count)
+        model = replace(model, sigma2_noise=self.initial_noise(chosen), scale=np.ones_like(model.scale))
         model = model.with_classes(replace(group, direction_prior=flat) for group in model.classes)
         expectation = Expectation(
             self.data,

@@ -225,10 +225,14 @@ class Classification(Run):
         blurred = coarse_radius(self.settings.particle_diameter, grid.step, self.box_angstrom, shells)
         resolved = self.box_angstrom / state.progress.resolution
         seen = state.particles.significant[state.particles.significant > 0]
-        uncertain = len(seen) == 0 or float(seen.mean()) > UNCERTAIN * grid.size * self.scheme.classes
+        uncertain = len(seen) == 0 or self.uncertain(float(seen.mean()), grid.size * self.scheme.classes)
         if resolved < blurred and uncertain and not self.ending(state.iteration) and not self.scheme.always_oversample:
             return 0
         return self.settings.oversampling
+
+    def uncertain(self, poses: float, orientations: int) -> bool:
+        """Tell whether so many significant poses leave it open where a particle lies."""
+        return poses > UNCERTAIN * orientations
 
     def ending(self, iteration: int) -> bool:
         """Tell whether what follows an iteration looks at fine poses in any case."""
@@ -279,7 +283,9 @@ class Classification(Run):
     def _with_accuracies(
         self, model: Model, state: RunState, references: ReferenceSet, preparer: ImagePreparer
     ) -> Model:
-        """Estimate how accurately poses are found in each class, from some of its particles."""
+        """Estimate how accurately poses are found in each class, from some of its particles, if that is asked for."""
+        if not self.settings.accuracy_particles:
+            return model
         rng = np.random.default_rng([self.settings.seed, state.iteration])
         order = rng.permutation(len(self.data))
         few = max(self.settings.accuracy_particles // self.scheme.classes, FEW_PARTICLES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vitrea.fourier.grid import frequency_axes
 from vitrea.fourier.packed import PackedSamples, packed_samples
-from vitrea.fourier.transforms import to_fourier, to_real
+from vitrea.fourier.transforms import resample, to_fourier, to_real
 from vitrea.geometry.masks import soft_sphere
 from vitrea.likelihood.settings import Settings
 from vitrea.matching.images import PreparedImages, transform_images, translate_whole_pixels
@@ -23,6 +23,8 @@ from vitrea.records.optics import Optics
 # Images that were multiplied by their CTF are divided by it again, by this at least; samples where the CTF is smaller
 # carry nothing and are left out of comparisons.
 SMALLEST_CTF = 0.05
+# Images read and shrunk at a time.
+READ_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,32 @@ class ParticleData:
     def __len__(self) -> int:
         """Return the number of particles."""
         return len(self.group)
+
+    def shrunk(self, chosen: NDArray[np.int64], box_size: int) -> ParticleData:
+        """Return some of the particles in a smaller box of the same extent, their images kept in memory.
+
+        Parameters
+        ----------
+        chosen : ndarray of int64
+        box_size : int
+            Pixels; detail that these cannot show is cut away. Grey values stay.
+        """
+        images = np.empty((len(chosen), box_size, box_size), dtype=np.float32)
+        for start in range(0, len(chosen), READ_AT_ONCE):
+            part = slice(start, start + READ_AT_ONCE)
+            images[part] = resample(torch.from_numpy(self.load(chosen[part])), box_size).numpy()
+        return replace(
+            self,
+            load=lambda indices: images[indices],
+            box_size=box_size,
+            pixel_size=self.pixel_size * self.box_size / box_size,
+            optics_index=self.optics_index[chosen],
+            defocus=self.defocus[chosen],
+            phase_shift=self.phase_shift[chosen],
+            b_factor=self.b_factor[chosen],
+            ctf_scale=self.ctf_scale[chosen],
+            group=self.group[chosen],
+        )
 
 
 class ImagePreparer:

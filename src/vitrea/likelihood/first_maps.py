@@ -1,0 +1,189 @@
+"""First maps from random orientations: several, made independently on small images; the best of them goes on.
+
+A map that begins with chance may end in a wrong local maximum of the likelihood, and nothing within a run shows that.
+So there are several runs, each from other random orientations, and particles that none of them has seen decide. What
+makes this cheap, and each run more likely to be right: images are shrunk to the detail that a first map can have, kept
+in memory, and compared on a coarse grid (which is turned at random before each iteration), with posteriors kept broad
+in the beginning (`ab_initio.AbInitio.warmth`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitrea.fourier.transforms import resample
+from vitrea.geometry.symmetry import symmetry_matrices
+from vitrea.likelihood.maximisation import round_mask
+from vitrea.likelihood.state import ParticleState, RunState
+from vitrea.records.recorder import SilentRecorder
+
+if TYPE_CHECKING:
+    from vitrea.likelihood.ab_initio import AbInitio
+
+# Finest detail of a first map, Å, and the pixels (per that length) of the images it is made from.
+FINEST_DETAIL = 22.0
+PIXELS_A_DETAIL = 2.7
+# HEALPix order 1: steps of 30°.
+COARSE_ORDER = 1
+ITERATIONS = 30
+# Particles in the last iteration: fewer where each counts several times by symmetry; in the first one, a part of them.
+MOST_PARTICLES, FEWEST_PARTICLES = 2400, 600
+FIRST_PART = 6
+# Particles to draw from, kept in memory.
+POOL = 6000
+# Two maps agree if their FSC stays above 0.5 up to this times the finest detail, at least.
+AGREEMENT = 1.5
+
+
+@dataclass(frozen=True)
+class FirstMaps:
+    """What independent starts have led to.
+
+    Attributes
+    ----------
+    voxels : tuple of ndarray of float32, shape [n, n, n]
+        The best start's maps, one for each class, in the box of the particles.
+    gains : tuple of float
+        Mean log-likelihood of particles not used, start by start, over that of the worst start, nats.
+    agreeing : int
+        Number of starts that hold the first map of the best one, which counts itself.
+    """
+
+    voxels: tuple[NDArray[np.float32], ...]
+    gains: tuple[float, ...]
+    agreeing: int
+
+
+def find_first_maps(run: AbInitio, particles: ParticleState, count: int) -> FirstMaps:
+    """Make first maps and choose among them.
+
+    Parameters
+    ----------
+    run : AbInitio
+        The run that goes on from the best; its settings, particles and mask are scaled down.
+    particles : ParticleState
+        Of all particles; read for their grey-value factors only.
+    count : int
+        Number of starts.
+    """
+    small = shrunk_run(run)
+    members = _rows(particles, _pool(run))
+    states = []
+    run.recorder.stage(f"{count} first maps", count * ITERATIONS, "iterations")
+    for number in range(count):
+        seeded = replace(small, settings=replace(small.settings, seed=1000 * run.settings.seed + number))
+        state = seeded.start([], members)
+        while not state.progress.finished:
+            state = seeded.step(state)
+            run.recorder.advance()
+        states.append(state)
+    likelihoods = _compare(small, states)
+    best = int(np.argmax(likelihoods))
+    gains = tuple(float(value) for value in likelihoods - likelihoods.min())
+    maps = [tuple(group.voxels for group in state.models[0].classes) for state in states]
+    agreeing = 1 + sum(_agree(maps[best], other, small) for number, other in enumerate(maps) if number != best)
+    run.recorder.event(
+        "first maps", gains_nats=", ".join(f"{gain:.2f}" for gain in gains), best=best + 1, agreeing=agreeing
+    )
+    if count > 1 and agreeing == 1:
+        run.recorder.warn(
+            "no other first map is the same as the best one, which may be wrong: make another model with another seed, "
+            "or from more particles, and compare"
+        )
+    return FirstMaps(tuple(enlarged(voxels, run.data.box_size) for voxels in maps[best]), gains, agreeing)
+
+
+def shrunk_run(run: AbInitio) -> AbInitio:
+    """Return a run over fewer and smaller images, with the same particles held out."""
+    settings, scheme, data = run.settings, run.scheme, run.data
+    detail = max(FINEST_DETAIL, scheme.finish_resolution)
+    box = min(2 * int(np.ceil(run.box_angstrom / detail * PIXELS_A_DETAIL / 2)), data.box_size)
+    pool = _pool(run)
+    small = data.shrunk(pool, box)
+    edge = settings.mask_edge * data.pixel_size / small.pixel_size
+    most = max(FEWEST_PARTICLES, MOST_PARTICLES // len(symmetry_matrices(settings.symmetry)))
+    coarse = replace(
+        settings,
+        healpix_order=min(COARSE_ORDER, settings.healpix_order),
+        oversampling=0,
+        offset_step=max(settings.offset_step, 1.5 * small.pixel_size),
+        mask_edge=edge,
+        maximum_iterations=ITERATIONS,
+        accuracy_particles=0,
+    )
+    return replace(
+        run,
+        data=small,
+        settings=coarse,
+        solvent_mask=round_mask(box, settings.particle_diameter, small.pixel_size, edge),
+        recorder=SilentRecorder(),
+        scheme=replace(
+            scheme,
+            schedule="auto",
+            particles_per_class=min(scheme.particles_per_class, most // FIRST_PART),
+            finish_resolution=detail,
+        ),
+        starts=1,
+        particles_at_end=most,
+        between=None,
+        first_maps=0,
+        held=np.searchsorted(pool, run.held_out()),
+    )
+
+
+def enlarged(voxels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Bring a map of small images back to the box of the particles, on the greyscale of these.
+
+    The projection of a map with finer voxels adds up more of them, so that each counts for less.
+    """
+    scaled = resample(torch.from_numpy(voxels), size, 3) * (len(voxels) / size)
+    found: NDArray[np.float32] = scaled.numpy()
+    return found
+
+
+def _pool(run: AbInitio) -> NDArray[np.int64]:
+    """Return the particles that first maps are made of, and those that are held out, ascending."""
+    members = run.members()
+    order = np.random.default_rng([run.settings.seed, 9]).permutation(len(members))
+    return np.sort(np.concatenate([members[order[:POOL]], run.held_out()]))
+
+
+def _rows(particles: ParticleState, chosen: NDArray[np.int64]) -> ParticleState:
+    """Return the state of some particles, before anything is known of their poses."""
+    count = len(chosen)
+    return replace(
+        particles,
+        eulers=np.zeros((count, 3)),
+        shifts=np.zeros((count, 2)),
+        norm=particles.norm[chosen],
+        log_likelihood=np.zeros(count),
+        pmax=np.zeros(count),
+        significant=np.zeros(count, dtype=np.int64),
+        half=np.zeros(count, dtype=np.int64),
+        class_index=np.zeros(count, dtype=np.int64),
+        occupancy=np.zeros((count, 0), dtype=np.float32),
+    )
+
+
+def _compare(run: AbInitio, states: Sequence[RunState]) -> NDArray[np.float64]:
+    """Return the mean log-likelihood of particles not used under the maps of each start, all else being the same."""
+    first, chosen = states[0].models[0], run.held_out()[::2]
+    radius = min(int(np.ceil(run.box_angstrom / run.scheme.finish_resolution)), run.data.box_size // 2)
+
+    def mean(state: RunState) -> float:
+        alike = replace(state.models[0], sigma_offset=first.sigma_offset, average_norm=first.average_norm)
+        return float(run.log_likelihood(alike, chosen, radius, state).mean())
+
+    return np.array([mean(state) for state in states])
+
+
+def _agree(one: Sequence[NDArray[np.float32]], two: Sequence[NDArray[np.float32]], run: AbInitio) -> bool:
+    """Tell whether the first map of a start is among those of another."""
+    finest = run.scheme.finish_resolution
+    return any(run.resemblance(one[0], other, run.data.pixel_size) <= AGREEMENT * finest for other in two)

@@ -1,0 +1,97 @@
+"""First maps on small images: the same particles on the same greyscale, and a choice made by particles not used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vitrea.fourier.transforms import resample
+from vitrea.likelihood import first_maps
+from vitrea.likelihood.ab_initio import AbInitio
+from vitrea.likelihood.first_maps import enlarged, find_first_maps, shrunk_run
+from vitrea.likelihood.maximisation import round_mask
+from vitrea.likelihood.scheme import Scheme
+from vitrea.likelihood.settings import Settings
+from vitrea.likelihood.state import RunState
+from vitrea.records.recorder import SilentRecorder
+
+PIXEL = 4.0
+SETTINGS = Settings(
+    particle_diameter=80.0, symmetry="C2", offset_range=8.0, offset_step=4.0, healpix_order=1, maximum_iterations=6
+)
+SCHEME = Scheme(1, planar=False, schedule="auto", centre_classes=True, finish_resolution=16.0)
+
+
+@pytest.fixture(scope="module")
+def simulation(simulate: Callable[..., Any]) -> Any:
+    return simulate(240, snr=2.0, symmetry="C2", width=2.0)
+
+
+def ab_initio(simulation: Any, resemblance: Any = None) -> AbInitio:
+    mask = round_mask(simulation.data.box_size, 80.0, PIXEL, 5.0)
+    given = {} if resemblance is None else {"resemblance": resemblance}
+    return AbInitio(
+        simulation.data, SETTINGS, mask, torch.device("cpu"), 64 << 20, SilentRecorder(), SCHEME, first_maps=2, **given
+    )
+
+
+def test_a_map_of_small_images_is_brought_to_the_greyscale_of_the_particles(simulation: Any) -> None:
+    """Grey values of images stay when they are shrunk, so projections of the two maps must agree where both show it."""
+    truth, box = torch.from_numpy(simulation.map), 16
+    small = resample(truth, box, 3) * (len(truth) / box)
+    seen, expected = small.sum(dim=0), resample(truth.sum(dim=0), box)
+    assert float((seen - expected).abs().max()) < 1e-4 * float(expected.abs().max())
+    again = enlarged(small.numpy(), len(truth))
+    # What lies beyond the Nyquist frequency of the small box is lost: little, of balls this wide.
+    assert np.abs(again - simulation.map).max() < 0.02 * simulation.map.max()
+
+
+def test_a_shrunk_run_has_the_same_particles_in_smaller_boxes(simulation: Any) -> None:
+    run = ab_initio(simulation)
+    small = shrunk_run(run)
+    assert small.data.box_size == 12 and small.box_angstrom == pytest.approx(run.box_angstrom)
+    held, same = run.held_out(), small.held_out()
+    assert len(held) == 40 and len(small.data) == len(simulation.data)
+    np.testing.assert_array_equal(small.data.defocus[same], run.data.defocus[held])
+    expected = resample(torch.from_numpy(run.data.load(held)), 12).numpy()
+    np.testing.assert_array_equal(small.data.load(same), expected)
+    assert not set(small.members()) & set(same)
+
+
+@pytest.mark.parametrize(("far", "agreeing"), [(10.0, 2), (np.inf, 1)])
+def test_particles_not_used_choose_the_best_first_map(
+    simulation: Any, monkeypatch: pytest.MonkeyPatch, far: float, agreeing: int
+) -> None:
+    """One of the two starts is spoiled: the other one is chosen, whichever comes first."""
+    monkeypatch.setattr(first_maps, "ITERATIONS", 10)
+    spoiled, step = agreeing - 1, AbInitio.step
+    seeds: list[int] = []
+
+    def worse(self: AbInitio, state: RunState) -> RunState:
+        if self.settings.seed not in seeds:
+            seeds.append(self.settings.seed)
+        after = step(self, state)
+        if seeds.index(self.settings.seed) != spoiled:
+            return after
+        model = after.models[0]
+        mixed = [np.roll(group.voxels, 3, axis=0)[:, ::-1] * 0.5 for group in model.classes]
+        return replace(after, models=(model.with_classes(
+            replace(group, voxels=np.ascontiguousarray(voxels))
+            for group, voxels in zip(model.classes, mixed, strict=True)
+        ),))  # fmt: skip
+
+    monkeypatch.setattr(AbInitio, "step", worse)
+    run = ab_initio(simulation, lambda one, other, pixel_size: far)
+    found = find_first_maps(run, simulation.particles(), 2)
+    assert found.gains[spoiled] == 0.0 and found.gains[1 - spoiled] > 1.0
+    assert found.agreeing == agreeing
+    assert found.voxels[0].shape == simulation.map.shape
+    warnings = run.recorder.warnings  # type: ignore[attr-defined]
+    assert [("may be wrong" in text) for text in warnings] == [True] * (2 - agreeing)
+    # On the greyscale of the particles: about as strong as the true map.
+    assert found.voxels[0].std() == pytest.approx(simulation.map.std(), rel=0.5)
