@@ -61,6 +61,9 @@ def write_exposures() -> None:
     write_stack("gain.mrc", random.normal(1, 0.05, size=(32, 48)), 1.0)
     write_stack("my_stack.mrcs", random.normal(size=(3, 16, 16)), 3.0)
     write_map("emd_1234.map", Map(random.normal(size=(8, 8, 8)).astype(np.float32), 2.0))
+    axis = np.arange(24) - 12.0
+    ball = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2 < 8**2).astype(np.float32)
+    write_map("molecule.mrc", Map(ball, 4.0))
     micrographs = micrographs_from_images(
         ["Micrographs/mic1.mrc", "Micrographs/mic2.mrc"], GivenOptics(1.5, 300, 2.7, 0.1)
     )

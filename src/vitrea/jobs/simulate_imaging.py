@@ -289,6 +289,14 @@ def _in_volts(parameters: ImagingParameters, density: Map, model: AtomicModel | 
     return density.with_voxels(factor * density.voxels)
 
 
+def warn_if_full(context: Context, parameters: ImagingParameters, shot: Shot) -> None:
+    """Warn where an image has no room for all particles."""
+    if parameters.coordinates is None and len(shot.particles) < parameters.particles:
+        context.recorder.warn(
+            f"image {shot.number + 1} has room for {len(shot.particles)} particles only, not {parameters.particles}"
+        )
+
+
 def write_truth(folder: Path, setup: Setup, shots: Sequence[ShotTruth]) -> None:
     """Write what is true of particles and micrographs: truth.star, truth_micrographs.star and the molecules."""
     from vitrea.formats.micrograph_files import write_micrographs

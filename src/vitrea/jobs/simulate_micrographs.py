@@ -13,6 +13,7 @@ from vitrea.jobs.simulate_imaging import (
     make_folder,
     prepare,
     summary,
+    warn_if_full,
     write_landscape,
     write_truth,
 )
@@ -49,6 +50,7 @@ def run(parameters: MicrographParameters, context: Context) -> None:
     context.recorder.stage("Simulating", parameters.number, "micrographs")
     for number in range(parameters.number):
         shot = setup.shooting.shot(number)
+        warn_if_full(context, parameters, shot)
         stem = f"mic{number + 1:04d}"
         path = folder / _FOLDER / f"{stem}.mrc"
         (image,) = shot.expected(1) if parameters.noise == "none" else shot.frames(1)
@@ -66,4 +68,8 @@ JOB = Job(
     summary="Simulate micrographs of particles in ice, with the truth beside them.",
     parameters=MicrographParameters,
     run=run,
+    examples=(
+        "vitrea simulate micrographs --map molecule.mrc --molecular_mass 150 --o Simulate --width 256 --particles 8 "
+        "--carbon 0.2 --defocus_min 12000 --defocus_max 18000",
+    ),
 )

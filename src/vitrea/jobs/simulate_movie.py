@@ -18,6 +18,7 @@ from vitrea.jobs.simulate_imaging import (
     make_folder,
     prepare,
     summary,
+    warn_if_full,
     write_landscape,
     write_truth,
 )
@@ -77,6 +78,7 @@ def run(parameters: MovieParameters, context: Context) -> None:
     for number in range(parameters.number):
         motion = _motion(parameters, setup, number)
         shot = setup.shooting.shot(number, motion)
+        warn_if_full(context, parameters, shot)
         stem = f"movie{number + 1:04d}"
         path = folder / _FOLDER / f"{stem}.{parameters.format}"
         _write_movie(path, parameters, setup, shot, camera, context)
@@ -209,4 +211,8 @@ JOB = Job(
     summary="Simulate movies of particles that move and fade, with the truth beside them.",
     parameters=MovieParameters,
     run=run,
+    examples=(
+        "vitrea simulate movie --map molecule.mrc --molecular_mass 150 --o Simulate --width 256 --particles 8 --frames "
+        "8 --exposure 20 --drift 20 --local_motion 5",
+    ),
 )
