@@ -121,16 +121,35 @@ class Scheme:
 def choose(share: float, particles: int, seed: int, iteration: int) -> NDArray[np.int64]:
     """Return the particles of an iteration, ascending: all, or a random part.
 
-    Mini-batches go through a shuffled list of all particles, so that each is seen before any comes again.
+    Mini-batches go through a shuffled list of all particles, so that each is seen before any comes again. All are of
+    one size: where a batch ends one list and begins the next, what it took from the first comes later in the second.
     """
     if share >= 1.0:
         return np.arange(particles)
     count = max(1, round(share * particles))
     start = (iteration - 1) * count
-    rounds = [np.random.default_rng([seed, 5, turn]).permutation(particles) for turn in _turns(start, count, particles)]
-    place = start - (start // particles) * particles
-    return np.sort(np.unique(np.concatenate(rounds)[place : place + count]))
+    turn = 0
+    order = _shuffled(particles, seed, turn)
+    while start >= (turn + 1) * particles:
+        turn, order = turn + 1, _next_list(order, count, seed, turn + 1)
+    place = start - turn * particles
+    chosen = order[place : place + count]
+    if len(chosen) < count:
+        following = _next_list(order, count, seed, turn + 1)
+        chosen = np.concatenate([chosen, following[: count - len(chosen)]])
+    return np.sort(chosen)
 
 
-def _turns(start: int, count: int, particles: int) -> range:
-    return range(start // particles, (start + count - 1) // particles + 1)
+def _shuffled(particles: int, seed: int, turn: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, 5, turn]).permutation(particles)
+
+
+def _next_list(order: NDArray[np.int64], count: int, seed: int, turn: int) -> NDArray[np.int64]:
+    """Return the list of a turn, of which the batch that `order` did not fill takes none it already holds."""
+    particles = len(order)
+    following = _shuffled(particles, seed, turn)
+    held = turn * particles % count  # by the batch that is not full
+    if not held:
+        return following
+    fresh = np.flatnonzero(~np.isin(following, order[particles - held :]))[: count - held]
+    return np.concatenate([following[fresh], np.delete(following, fresh)])
