@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,6 +18,23 @@ from .example_files import write_example_files
 
 _EXAMPLES = [(entry.name, example) for entry in JOBS for example in load_job(entry.name).examples]
 _DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the example files once."""
+    folder = tmp_path_factory.mktemp("examples")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_example_files()
+    return folder
+
+
+@pytest.fixture
+def project(files: Path, in_tmp: Path) -> Path:
+    """Work in a folder with a copy of the example files."""
+    shutil.copytree(files, in_tmp, dirs_exist_ok=True)
+    return in_tmp
 
 
 def documented() -> list[str]:
@@ -45,18 +63,16 @@ def run_pipe(line: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize(("name", "example"), _EXAMPLES, ids=[example for _, example in _EXAMPLES])
-def test_an_example_runs(name: str, example: str, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_example_files()
-    before = set(in_tmp.iterdir())
+def test_an_example_runs(name: str, example: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(project.iterdir())
     printed = run_pipe(example, monkeypatch)
     assert f"vitrea {name}" in example
-    assert printed.strip() or set(in_tmp.iterdir()) - before, "an example shows or writes something"
+    assert printed.strip() or set(project.iterdir()) - before, "an example shows or writes something"
 
 
-def test_all_examples_of_the_page_on_tables_run(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_examples_of_the_page_on_tables_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = documented()
     assert len(commands) > 15
-    write_example_files()
     for command in commands:
         run_pipe(command, monkeypatch)
 

@@ -12,7 +12,7 @@ import typer
 import vitrea
 from vitrea.cli.options import normalize_option
 from vitrea.cli.running import EXIT_INTERRUPTED, EXIT_USAGE, guarded
-from vitrea.jobs import FAMILY_DEFAULTS, JOBS, load_job
+from vitrea.jobs import FAMILY_DEFAULTS, JOBS, RELION_NAMES, STAR_HANDLER, load_job
 
 _ABOUT = "Cryo-EM structure determination, from particles to a map."
 _EPILOG = "Hyphens and underscores in option names are the same: --zero_mask is --zero-mask. RELION's names work."
@@ -43,11 +43,20 @@ def name_job(words: Sequence[str]) -> list[str]:
     at = next((index for index, word in enumerate(words) if not word.startswith("-")), len(words))
     head, rest = list(words[:at]), list(words[at:])
     names = {entry.name for entry in JOBS}
-    if " ".join(rest[:2]) in names:
-        rest[:2] = [" ".join(rest[:2])]
+    two = RELION_NAMES.get(" ".join(rest[:2]), " ".join(rest[:2]))
+    if two == "star handler":
+        two = _star_handler(rest[2:])
+    if two in names:
+        rest[:2] = [two]
     elif rest and rest[0] not in names:
         rest[0] = FAMILY_DEFAULTS.get(rest[0], rest[0])
     return head + rest
+
+
+def _star_handler(words: Sequence[str]) -> str:
+    """Return the job that does what these options ask of relion_star_handler; where none tells, its own name."""
+    options = {normalize_option(word.split("=", 1)[0]).lstrip("-") for word in words if word.startswith("--")}
+    return next((name for option, name in STAR_HANDLER.items() if option in options), "star handler")
 
 
 def build_app(words: Sequence[str], chosen: str) -> typer.Typer:

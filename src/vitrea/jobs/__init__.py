@@ -83,6 +83,24 @@ JOBS: tuple[JobEntry, ...] = (
 # What a family's first word means where no second follows.
 FAMILY_DEFAULTS: Mapping[str, str] = {"import": "import movies", "simulate": "simulate particles"}
 
+# RELION's scripts by the names they have here, after ``relion_``.
+RELION_NAMES: Mapping[str, str] = {"star printtable": "star print", "star plottable": "star plot"}
+# relion_star_handler does many things; the option that says which is first looked for.
+STAR_HANDLER: Mapping[str, str] = {
+    "compare": "star compare",
+    "combine": "star combine",
+    "split": "star split",
+    "operate": "star operate",
+    "add-column": "star operate",
+    "remove-column": "star operate",
+    "stat-column": "star histogram",
+    "hist-column": "star histogram",
+    "discard-on-stats": "select",
+    "remove-duplicates": "select",
+    "select": "star select",
+    "select-by-str": "star select",
+}
+
 
 def load_job(name: str) -> Job:
     """Import and return one job.
