@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from vitrea.jobs.base import Context, parameter
-from vitrea.jobs.simulate_molecules import MoleculeParameters, check_molecules, read_molecules
+from vitrea.jobs.simulate_molecules import MoleculeParameters, check_molecules, make_folder, read_molecules
 from vitrea.records.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _LENS, _SAMPLE, _DETECTOR = "Microscope", "Sample", "Detector"
 _NO_FILES = ("counting", "none")
-TRUTH_FOLDER = "Truth"
+_TRUTH = "Truth"
 
 
 class ImagingParameters(MoleculeParameters):
@@ -289,6 +289,14 @@ def _in_volts(parameters: ImagingParameters, density: Map, model: AtomicModel | 
     return density.with_voxels(factor * density.voxels)
 
 
+def output_folders(parameters: ImagingParameters, images: str) -> tuple[Path, Path]:
+    """Make the folders of the images and of their truth, and return them."""
+    folders = parameters.output / images, parameters.output / _TRUTH
+    for each in folders:
+        make_folder(each)
+    return folders
+
+
 def warn_if_full(context: Context, parameters: ImagingParameters, shot: Shot) -> None:
     """Warn where an image has no room for all particles."""
     if parameters.coordinates is None and len(shot.particles) < parameters.particles:
@@ -378,11 +386,3 @@ def write_landscape(folder: Path, stem: str, shot: Shot) -> None:
     background = shot.shooting.imaging.counts * (1 + canvas.crop(canvas.to_real(shot.scene.surroundings)).numpy())
     write_stack(folder / f"{stem}_mask.mrc", mask.astype(np.float32), canvas.pixel_size)
     write_stack(folder / f"{stem}_background.mrc", background, canvas.pixel_size)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder; InputError where that is not possible."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {folder}: {error.strerror}") from error

@@ -6,11 +6,10 @@ import numpy as np
 
 from vitrea.jobs.base import Context, Job
 from vitrea.jobs.simulate_imaging import (
-    TRUTH_FOLDER,
     ImagingParameters,
     ShotTruth,
     as_micrographs,
-    make_folder,
+    output_folders,
     prepare,
     summary,
     warn_if_full,
@@ -43,24 +42,24 @@ def run(parameters: MicrographParameters, context: Context) -> None:
     from vitrea.formats.mrc import write_stack
 
     setup = prepare(parameters, context)
-    folder = parameters.output
-    for each in (folder / _FOLDER, folder / TRUTH_FOLDER):
-        make_folder(each)
+    images, truth = output_folders(parameters, _FOLDER)
     truths: list[ShotTruth] = []
     context.recorder.stage("Simulating", parameters.number, "micrographs")
     for number in range(parameters.number):
         shot = setup.shooting.shot(number)
         warn_if_full(context, parameters, shot)
         stem = f"mic{number + 1:04d}"
-        path = folder / _FOLDER / f"{stem}.mrc"
+        path = images / f"{stem}.mrc"
         (image,) = shot.expected(1) if parameters.noise == "none" else shot.frames(1)
         write_stack(path, image.astype(np.float32), setup.optics.pixel_size)
-        write_landscape(folder / TRUTH_FOLDER, stem, shot)
+        write_landscape(truth, stem, shot)
         truths.append(ShotTruth(str(path), shot.lens, shot.particles, shot.signal_to_noise(setup.diameter)))
         context.recorder.advance()
-    write_micrographs(folder / "micrographs.star", as_micrographs(setup, truths, with_ctf=False))
-    write_truth(folder, setup, truths)
-    context.recorder.event("text", text=f"{folder}: {parameters.number} micrographs; {summary(setup, truths)}")
+    write_micrographs(parameters.output / "micrographs.star", as_micrographs(setup, truths, with_ctf=False))
+    write_truth(parameters.output, setup, truths)
+    context.recorder.event(
+        "text", text=f"{parameters.output}: {parameters.number} micrographs; {summary(setup, truths)}"
+    )
 
 
 JOB = Job(

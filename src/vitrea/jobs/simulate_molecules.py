@@ -187,3 +187,11 @@ def _of_map(parameters: MoleculeParameters, path: Path, first: Map | None, conte
     if parameters.b_factor:
         voxels = apply_bfactor(voxels, parameters.b_factor, voxel_size)
     return Map(voxels.numpy(), voxel_size)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder; InputError where that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {error.strerror}") from error

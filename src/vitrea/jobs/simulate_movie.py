@@ -11,11 +11,10 @@ import numpy as np
 
 from vitrea.jobs.base import Context, Job, parameter
 from vitrea.jobs.simulate_imaging import (
-    TRUTH_FOLDER,
     ImagingParameters,
     Setup,
     ShotTruth,
-    make_folder,
+    output_folders,
     prepare,
     summary,
     warn_if_full,
@@ -69,9 +68,7 @@ def run(parameters: MovieParameters, context: Context) -> None:
     from vitrea.formats.micrograph_files import write_micrographs
 
     setup = prepare(parameters, context)
-    folder = parameters.output
-    for each in (folder / _FOLDER, folder / TRUTH_FOLDER):
-        make_folder(each)
+    images, truth = output_folders(parameters, _FOLDER)
     camera = _camera(parameters, setup)
     truths: list[ShotTruth] = []
     context.recorder.stage("Simulating", parameters.number * parameters.frames, "frames")
@@ -80,18 +77,18 @@ def run(parameters: MovieParameters, context: Context) -> None:
         shot = setup.shooting.shot(number, motion)
         warn_if_full(context, parameters, shot)
         stem = f"movie{number + 1:04d}"
-        path = folder / _FOLDER / f"{stem}.{parameters.format}"
+        path = images / f"{stem}.{parameters.format}"
         _write_movie(path, parameters, setup, shot, camera, context)
-        metadata = folder / TRUTH_FOLDER / f"{stem}.star"
+        metadata = truth / f"{stem}.star"
         _write_motion(metadata, path, parameters, setup, motion, camera)
-        write_landscape(folder / TRUTH_FOLDER, stem, shot)
+        write_landscape(truth, stem, shot)
         snr = shot.signal_to_noise(setup.diameter)
         truths.append(ShotTruth(str(path), shot.lens, shot.particles, snr, str(metadata)))
-    write_micrographs(folder / "movies.star", _movies(parameters, setup, truths))
-    write_truth(folder, setup, truths)
+    write_micrographs(parameters.output / "movies.star", _movies(parameters, setup, truths))
+    write_truth(parameters.output, setup, truths)
     context.recorder.event(
         "text",
-        text=f"{folder}: {parameters.number} movies of {parameters.frames} frames, "
+        text=f"{parameters.output}: {parameters.number} movies of {parameters.frames} frames, "
         f"{parameters.exposure / parameters.frames:.4g} e-/Å² each; {summary(setup, truths)}",
     )
 

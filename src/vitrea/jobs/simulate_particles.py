@@ -11,7 +11,13 @@ from pydantic import BeforeValidator
 
 from vitrea.jobs.base import Context, Job, parameter
 from vitrea.jobs.particle_inputs import chunks, read_posed_particles
-from vitrea.jobs.simulate_molecules import MoleculeParameters, check_molecules, read_molecules, split_words
+from vitrea.jobs.simulate_molecules import (
+    MoleculeParameters,
+    check_molecules,
+    make_folder,
+    read_molecules,
+    split_words,
+)
 from vitrea.records.errors import InputError
 from vitrea.simulate.population import JunkKind
 
@@ -119,7 +125,7 @@ def run(parameters: SimulateParameters, context: Context) -> None:
         )
     truth = _truth(parameters, shares, size, pixel_size)
     noise = _noise(parameters, size, pixel_size)
-    _make_folder(parameters.output)
+    make_folder(parameters.output)
     projectors = [Projector(torch.from_numpy(density.voxels), pixel_size) for density in molecules]
     junk = JunkMaker(projectors, truth, shares, radius, noise) if noise and parameters.junk_fraction else None
     simulator = ParticleSimulator(projectors, truth, radius, parameters.snr, noise, junk)
@@ -197,13 +203,6 @@ def _read_spectrum(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]
                 raise InputError(f"{path}: rlnResolution must increase and rlnSigma2Noise be positive")
             return frequency, power
     raise InputError(f"{path} holds no noise spectrum: no block has the columns rlnResolution and rlnSigma2Noise")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {folder}: {error.strerror}") from error
 
 
 def _write(
