@@ -280,3 +280,20 @@ def test_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert main(["select", "--i", "s.star", "--o", "u.star", "--classes", "9"]) == 2
     assert "nothing was written" in capsys.readouterr().err
     assert not Path("u.star").exists()
+
+
+def test_conditions_on_columns_are_those_of_star_select(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "select",
+        "--i",
+        "Extract/a.star",
+        "--o",
+        "w.star",
+        "--where",
+        "DefocusU > 11000 and ClassNumber in (1, 2)",
+    ]
+    assert main([*words, "--where", "MicrographName.contains('m3')"]) == 0
+    numbers = (read_particles("w.star", require_images=False).table["rlnDefocusU"] - 10_000) / 100
+    assert numbers.tolist() == [30.0, 31.0, 35.0, 36.0]
+    assert main(["select", "--i", "Extract/a.star", "--o", "x.star", "--where", "Defocus > 1"]) == 2
+    assert "--where: there is no column Defocus" in capsys.readouterr().err

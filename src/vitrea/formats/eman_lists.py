@@ -85,12 +85,11 @@ def write_lst(path: str | Path, entries: list[Entry]) -> None:
     InputError
         If the file cannot be written.
     """
-    lines = [
-        f"{number}\t{file}" + (f"\t{json.dumps(more, separators=(',', ':'))}" if more else "")
-        for number, file, more in entries
-    ]
-    length = max((len(line.encode("utf-8")) for line in lines), default=0) + 1
-    with text_output(path) as file:
-        file.write(f"#LSX\n{_COMMENT}\n# {length}\n")
-        for line in lines:
-            file.write(line + " " * (length - 1 - len(line.encode("utf-8"))) + "\n")
+    encode = json.JSONEncoder(separators=(",", ":")).encode  # of ASCII alone
+    lines = [f"{number}\t{file}\t{encode(more)}" if more else f"{number}\t{file}" for number, file, more in entries]
+    sizes = [len(line) if line.isascii() else len(line.encode("utf-8")) for line in lines]
+    length = max(sizes, default=0) + 1  # bytes, the line break included
+    with text_output(path) as output:
+        output.write(f"#LSX\n{_COMMENT}\n# {length}\n")
+        pairs = zip(lines, sizes, strict=True)
+        output.writelines(f"{line}{' ' * (length - 1 - size)}\n" for line, size in pairs)

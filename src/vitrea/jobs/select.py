@@ -23,8 +23,8 @@ class SelectParameters(JobParameters):
     What is read: particles (--i), or the optimiser, model or data file of a classification or refinement. Several
     files are joined first: optics groups that agree become one, and with --check_duplicates rlnImageName an image that
     is in two files is kept once. All criteria given must hold; how many particles each of them drops is reported, in
-    the order: duplicates, classes, ranges, text, grey values, neighbours, random subset. A selection that leaves
-    nothing is an error, and nothing is written then.
+    the order: duplicates, classes, conditions, ranges, text, grey values, neighbours, random subset. A selection that
+    leaves nothing is an error, and nothing is written then.
 
     With --auto the classes of a 2D classification, Vitrea's or RELION's, are scored from 0 (junk) to 1 by their
     averages, sizes and resolutions and by how much signal each particle shows of its class, so that averages of noise
@@ -95,6 +95,9 @@ class SelectParameters(JobParameters):
     select: str = parameter("", "Column whose value must lie from --minval to --maxval: rlnDefocusU.", tab="Criteria")
     minval: float | None = parameter(None, "Lowest value to keep.", tab="Criteria")
     maxval: float | None = parameter(None, "Highest value to keep.", tab="Criteria")
+    where: tuple[str, ...] = parameter(
+        (), "Condition on columns, as in vitrea star select: DefocusU < 20000; may be repeated.", tab="Criteria"
+    )
     ranges: tuple[str, ...] = parameter(
         (),
         "Column and bounds, either of which may be blank: rlnDefocusU:8000:20000; may be repeated. Grey values of "
@@ -267,6 +270,7 @@ def _apply(sieve: Sieve, parameters: SelectParameters, ranges: list[Range], choi
         sieve.keep_classes(parameters.classes)
     if parameters.auto and choice is not None:
         _keep_good(sieve, parameters, choice)
+    sieve.keep_where(parameters.where)
     sieve.keep_ranges(ranges)
     if parameters.select_by_str:
         label = parameters.select_by_str.removeprefix("_")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,7 @@ from vitrea.selection.coordinates import COORDINATE_LABELS, MICROGRAPH, coordina
 from vitrea.selection.criteria import contains_text, first_of_each, in_range, in_spans, parse_spans, within_sigmas
 from vitrea.selection.image_statistics import STATISTICS, image_statistics
 from vitrea.selection.neighbours import keep_best_neighbours
+from vitrea.tables.expression import evaluate_mask
 
 # Names under which the grey values of the images take part in ranges as if they were columns.
 IMAGE_COLUMNS = {f"image.{name}": place for place, name in enumerate(STATISTICS)}
@@ -149,6 +150,15 @@ class Sieve:
     def keep_numbers(self, what: str, numbers: NDArray[np.int64]) -> None:
         """Keep the particles of classes of these numbers."""
         self.keep(what, np.isin(self.numbers("rlnClassNumber", "--auto"), numbers))
+
+    def keep_where(self, conditions: Sequence[str]) -> None:
+        """Keep what meets all conditions on its columns, each reported by itself."""
+        for condition in conditions:
+            try:
+                mask = evaluate_mask(condition, self.particles.table)
+            except ValueError as error:
+                raise InputError(f"--where: {error} (in {self.source})") from None
+            self.keep(condition, mask)
 
     def keep_ranges(self, ranges: list[Range]) -> None:
         """Keep what lies in all ranges, each reported by itself; those of columns first, images being slow to read."""

@@ -32,6 +32,7 @@ from vitrea.tables.conversion import (
 Entry = tuple[int, str, dict[str, Any]]
 
 _PROJECTION, _CLASS, _SUBSET = "xform.projection", "class", "rlnRandomSubset"
+_MATRIX_FORM = "[" + ",".join(["%.10g"] * 12) + "]"
 _OWN = "eman"  # begins the labels of what RELION has no label for: emanscore
 
 
@@ -104,7 +105,7 @@ def eman_of_particles(particles: Particles) -> tuple[list[Entry], tuple[Lost, ..
     posed = {*EULER_LABELS, *SHIFT_LABELS} & set(table)
     if posed:
         for more, row in zip(dictionaries, _matrices(particles).tolist(), strict=True):
-            more[_PROJECTION] = {"__class__": "Transform", "matrix": "[" + ",".join(map(repr, row)) + "]"}
+            more[_PROJECTION] = {"__class__": "Transform", "matrix": _MATRIX_FORM % tuple(row)}
     lost = find_lost(particles, {*posed, *own, _SUBSET, IMAGE_NAME}, "an EMAN2 list")
     return list(zip(indices.tolist(), files, dictionaries, strict=True)), lost
 
