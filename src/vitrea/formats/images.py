@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vitrea.formats.image_names import find_file, split_image_name
 from vitrea.formats.image_stacks import open_images, read_stack_header
+from vitrea.formats.mrc_header import UNSET_PIXEL_SIZES
 from vitrea.records.errors import InputError
 from vitrea.records.particles import Particles
 from vitrea.records.recorder import Recorder
@@ -188,7 +189,7 @@ class ParticleImages:
         last = int(rows[np.argmax(self._index[rows])])
         if self._index[last] >= count:
             raise self._beyond(number, last, count)
-        unset = header.pixel_size in (0.0, 1.0)
+        unset = header.pixel_size in UNSET_PIXEL_SIZES
         ratio = header.pixel_size / self.pixel_size
         if not unset and not 1 / (1 + _TOLERANCE) <= ratio <= 1 + _TOLERANCE:
             raise InputError(

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from vitrea.formats.image_names import locate_file
-from vitrea.formats.movies import EXPOSURE_SUFFIXES, EerRendering, read_movie_header
+from vitrea.formats.movies import EXPOSURE_SUFFIXES
 from vitrea.formats.optics_groups import (
     GROUP,
     group_flat_rows,
@@ -52,7 +52,6 @@ _GIVEN = {
     "rlnAmplitudeContrast": "amplitude_contrast",
 }
 _ROUNDING = 0.01  # pixel sizes closer than this are the same number, rounded
-UNSET_PIXEL_SIZES = (0.0, 1.0)  # what headers hold where nobody set the pixel size
 _FINITE = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", "rlnPhaseShift", GROUP)
 
 
@@ -91,15 +90,12 @@ def read_movies(path: str | Path, given: GivenOptics | None = None, *, require_o
 
 
 def micrographs_from_images(images: Iterable[str | Path], given: GivenOptics) -> Micrographs:
-    """Return the micrographs that these image files are, all in one optics group.
-
-    Where no pixel size is given, the header of the first file is asked (0 and 1.0 Å count as unset); no other file is
-    opened.
+    """Return the micrographs that these image files are, all in one optics group. No file is opened.
 
     Raises
     ------
     InputError
-        If there is no image, or one is named twice, or the pixel size is not known.
+        If there is no image, or one is named twice, or no pixel size is given.
     """
     return _from_images(Micrographs, images, given)
 
@@ -241,10 +237,9 @@ def _from_images(kind: type[Exposures], images: Iterable[str | Path], given: Giv
         raise InputError(f"there are no {noun}s")
     table = Table({kind.name_label: text_column(names), GROUP: np.ones(len(names), dtype=np.int64)})
     _check_names(kind, table, f"the list of {noun}s")
-    pixel_size = given.pixel_size or read_movie_header(names[0], EerRendering(grouping=1)).pixel_size
-    if pixel_size in UNSET_PIXEL_SIZES:
-        raise InputError(f"give the pixel size of the {noun}s (in Å): the header of {names[0]} does not tell it")
-    return kind(table, (_given_group(given, pixel_size),))
+    if given.pixel_size is None:
+        raise InputError(f"give the pixel size of the {noun}s (in Å): images alone do not tell it")
+    return kind(table, (_given_group(given, given.pixel_size),))
 
 
 def _given_group(given: GivenOptics, pixel_size: float) -> Optics:

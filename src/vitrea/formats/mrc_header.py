@@ -23,6 +23,7 @@ import vitrea
 from vitrea.records.errors import InputError
 
 HEADER_BYTES = 1024
+UNSET_PIXEL_SIZES = (0.0, 1.0)  # what headers hold where nobody set the pixel size
 PACKED_MODE = 101  # IMOD's: two 4-bit values a byte, the low half first, rows of whole bytes
 MODE_DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2", PACKED_MODE: "u1"}
 _MODE_NAMES = {3: "complex 16-bit integers", 4: "complex 32-bit numbers"}

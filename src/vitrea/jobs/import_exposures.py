@@ -12,13 +12,13 @@ import numpy as np
 
 from vitrea.formats.image_names import project_name
 from vitrea.formats.micrograph_files import (
-    UNSET_PIXEL_SIZES,
     expand_names,
     locate_image,
     read_micrographs,
     read_movies,
     write_micrographs,
 )
+from vitrea.formats.mrc_header import UNSET_PIXEL_SIZES
 from vitrea.formats.star_values import text_column
 from vitrea.jobs.import_checks import SetAside, check_exposures, report_set_aside
 from vitrea.jobs.map_inputs import make_folder

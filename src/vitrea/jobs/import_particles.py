@@ -107,6 +107,7 @@ def _of_stacks(paths: list[Path], parameters: ParticleImportParameters) -> Parti
 
     from vitrea.formats.image_names import join_image_name, project_name
     from vitrea.formats.image_stacks import read_stack_header
+    from vitrea.formats.mrc_header import UNSET_PIXEL_SIZES
     from vitrea.formats.star_values import text_column
     from vitrea.records.errors import InputError
     from vitrea.records.optics import Optics
@@ -116,7 +117,7 @@ def _of_stacks(paths: list[Path], parameters: ParticleImportParameters) -> Parti
     headers = {path: read_stack_header(path) for path in paths}
     first = headers[paths[0]]
     pixel_size = parameters.pixel_size or first.pixel_size
-    if not parameters.pixel_size and pixel_size in (0.0, 1.0):
+    if not parameters.pixel_size and pixel_size in UNSET_PIXEL_SIZES:
         raise InputError(f"the header of {paths[0]} gives no pixel size; give it with --angpix (in Å)")
     optics = Optics(
         pixel_size, first.shape[2], parameters.voltage, parameters.spherical_aberration, parameters.amplitude_contrast
