@@ -106,6 +106,26 @@ def small(mixed: Callable[..., Any]) -> tuple[Any, Any]:
     return mixed("lopsided", views=2, number=40, snr=0.5)
 
 
+def test_references_given_twice_are_told_apart(small: tuple[Any, Any]) -> None:
+    """Two of three references are the same: their classes do not stay twins. Where all are, chance tells them apart."""
+    simulation, _ = small
+    one, other = (np.ascontiguousarray(np.rot90(simulation.map.sum(axis=0), turns)) for turns in range(2))
+    run = simulation.classification(SMALL, VIEWS)
+    start = run.start([one, other, one], simulation.particles())
+    first, second, third = (group.voxels for group in start.models[0].classes)
+    assert not np.array_equal(first, third)
+    assert np.corrcoef(first.ravel(), third.ravel())[0, 1] > 0.98
+    assert "copies" in str(run.recorder.warnings)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(
+        second, run.start([one, other, other], simulation.particles()).models[0].classes[1].voxels
+    )
+    state = run.step(run.step(start))
+    shares = [group.share for group in state.models[0].classes]
+    assert abs(shares[0] - shares[2]) > 0.01
+    alike = run.start([one] * 3, simulation.particles()).models[0].classes
+    np.testing.assert_array_equal(alike[0].voxels, alike[2].voxels)
+
+
 def _after(simulation: Any, settings: Settings, scheme: Scheme, steps: int, references: Any = ()) -> RunState:
     run = simulation.classification(settings, scheme)
     state = run.start(references, simulation.particles())

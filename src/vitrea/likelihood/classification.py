@@ -52,6 +52,8 @@ START_PARTICLES = 300
 DEAD_CLASS = 0.05
 # It starts again as a copy of the largest one with this much of its own noise added.
 RESEED_NOISE = 2.0
+# Noise, as a share of the amplitudes, by which references that a user gives twice are told apart.
+COPY_NOISE = 0.1
 # Fewest particles from which the accuracy of poses in a class is estimated.
 FEW_PARTICLES = 10
 
@@ -94,7 +96,7 @@ class Classification(Run):
         given = [self.filtered(voxels, settings.initial_resolution) for voxels in references] or [
             np.zeros(shape, dtype=np.float32)
         ]
-        given = given * (scheme.classes if len(given) == 1 else 1)
+        given = self._told_apart(given) if len(given) > 1 else given * scheme.classes
         share = 1.0 / scheme.classes
         classes = tuple(new_class(voxels, directions, share) for voxels in given)
         model = Model(classes, noise, np.ones(len(self.data.group_names)), settings.sigma_offset)
@@ -114,6 +116,28 @@ class Classification(Run):
         tensor = torch.from_numpy(np.ascontiguousarray(voxels, dtype=np.float32))
         filtered = lowpass(tensor, limit, self.data.pixel_size, dims=voxels.ndim)
         found: NDArray[np.float32] = filtered.numpy()
+        return found
+
+    def _told_apart(self, given: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Add a little of its own power as noise to each reference that was there before; leave them if all are one.
+
+        Classes with the same reference would get the same particles for good. Where all have it, particles are dealt
+        out by chance instead.
+        """
+        again = [any(np.array_equal(one, other) for other in given[:number]) for number, one in enumerate(given)]
+        if not any(again) or all(again[1:]):
+            return given
+        names = ", ".join(str(number + 1) for number in np.flatnonzero(again))
+        self.recorder.warn(f"the references of classes {names} are copies of others: noise tells them apart")
+        rng = np.random.default_rng([self.settings.seed, 7])
+        found = []
+        for voxels, copy in zip(given, again, strict=True):
+            if copy:
+                white, own = (np.fft.rfftn(one, norm="ortho") for one in (rng.standard_normal(voxels.shape), voxels))
+                axes = tuple(range(voxels.ndim))
+                noise = np.fft.irfftn(white * np.abs(own), s=voxels.shape, axes=axes, norm="ortho")
+                voxels = voxels + (COPY_NOISE * noise * self.solvent_mask).astype(np.float32)
+            found.append(voxels)
         return found
 
     def _random_model(self, model: Model, particles: ParticleState, limit: float) -> Model:
