@@ -104,7 +104,8 @@ def normalise(
 ) -> NDArray[np.bool_]:
     """Bring the background of images to mean 0 and standard deviation 1, in place.
 
-    Dust takes random values of the background's distribution; then the mean and deviation are measured again.
+    Dust takes random values of the distribution that the rest of the background has; then the mean and deviation are
+    measured again, but no new plane is fitted.
 
     Parameters
     ----------
@@ -163,8 +164,12 @@ def _remove_dust(
     if settings.black_dust > 0:
         dust |= pixels < (-settings.black_dust * deviations)[:, None]
     rows, places = np.nonzero(dust)
+    # Dust has no part in the deviation of what replaces it, or bright dust would leave bright noise.
+    pixels[dust] = 0.0
+    counts = np.maximum(background.count - dust @ background.weights, 1.0)
+    clean = np.sqrt(np.square(pixels) @ background.weights / counts)
     # In the order of the images, so that the result does not depend on how these are cut up into pieces.
-    pixels[rows, places] = rng.standard_normal(len(rows)) * deviations[rows]
+    pixels[rows, places] = rng.standard_normal(len(rows)) * clean[rows]
     dusty = np.unique(rows)
     cleaned, corrected = pixels[dusty], deviations.copy()
     corrected[dusty] = _flatten(cleaned, background, ramp=False)
