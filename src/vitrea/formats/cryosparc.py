@@ -75,7 +75,7 @@ def _column(values: NDArray[np.generic]) -> Column:
     if values.dtype.kind == "u" and values.dtype.itemsize == 8 and len(values) and int(values.max()) >= _LARGEST:
         return text_column([str(value) for value in values.tolist()])
     if values.dtype == np.float32:
-        return widen(values)
+        return widen(values.astype(np.float32, copy=False))
     return values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
 
 

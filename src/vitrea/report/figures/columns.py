@@ -43,7 +43,8 @@ def column_plot(
     if len(series) == 1:
         axis.set_ylabel(names[0])
     else:
-        axis.legend(frameon=False)
+        # Above the axes, where no point can lie.
+        axis.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=min(len(names), 4))
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 
