@@ -64,7 +64,6 @@ class MovieImportParameters(ExposureParameters):
         0.0,
         "Exposure of a frame, of EER movies of a frame as motion correction will group them; 0: not noted.",
         unit="e-/Å²",
-        options=["--dose_per_frame"],
         cistem="Exposure per frame",
         tab=_CAMERA,
         ge=0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from vitrea.jobs.base import JobParameters, parameter
 
@@ -69,12 +70,11 @@ class ExposureParameters(ImportParameters):
         tab=_OPTICS,
     )
 
-    check_pixels: str = parameter(
+    check_pixels: Literal["none", "ends", "all"] = parameter(
         "none",
         "Pixels to read: none (headers alone), ends (first and last frame) or all. Frames of zeros, NaN, and frames "
         "that cannot be decoded are found so.",
         tab=_CHECKS,
-        pattern="^(none|ends|all)$",
     )
     accept_any_size: bool = parameter(
         False, "Keep files that differ from most in size, type or number of frames.", tab=_CHECKS
