@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from collections.abc import Callable
 
@@ -17,7 +16,6 @@ from vitrea.records.recorder import Recorder, SilentRecorder
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
-EXIT_CLOSED_PIPE = 141  # as a shell reports a program that SIGPIPE ended
 
 # The operating system's refusals that a user can mend; others are shown with a traceback.
 _USER_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -81,10 +79,6 @@ def guarded(action: Callable[[], int], title: Callable[[], str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"{title()}: stopped by Ctrl-C.\n")
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Who read our output (head, less) has seen enough; Python must not try to flush the rest at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_CLOSED_PIPE
     except OSError as error:
         if error.errno not in _USER_ERRNOS:
             raise
