@@ -73,8 +73,8 @@ def main() -> None:
     taken = seconds(lambda: list(shot.frames(1)))
     floor = floor_of_particles() + floor_of_a_frame(MICROGRAPH, still.imaging.counts, 1.0)
     total = arranged + taken
-    print(f"micrograph {MICROGRAPH[1]} x {MICROGRAPH[0]}, {len(shot.particles)} particles: {total:.2f} s ({taken:.2f} for "
-          f"the counts), {total / floor:.1f} x the floor of {floor:.2f} s")  # fmt: skip
+    print(f"micrograph {MICROGRAPH[1]} x {MICROGRAPH[0]}, {len(shot.particles)} particles: {total:.2f} s ({taken:.2f} "
+          f"for the counts), {total / floor:.1f} x the floor of {floor:.2f} s")  # fmt: skip
     moving = replace(still, size=MOVIE)
     movie = moving.shot(0, draw_motion((1, 0), FRAMES, 24.0, 20.0, 5.0, PIXEL_SIZE))
     list(movie.frames(2))  # compiles the interpolation
