@@ -210,6 +210,18 @@ def test_lists_for_extracting_anew(folder: Path) -> None:
     assert numbers("Select/out.star") == list(range(0, COUNT, 5))  # the selection itself stays as it is
 
 
+def test_lists_for_extracting_another_point_of_the_map(folder: Path) -> None:
+    """A point 40 Å along x is seen there by particles that lie as the map does, and below by those turned by 90°."""
+    particles = make_set("Extract/a.mrcs", OPTICS)
+    turned = np.where(np.arange(COUNT) % 2, 90.0, 0.0)
+    columns = {"rlnAngleRot": np.zeros(COUNT), "rlnAngleTilt": np.zeros(COUNT), "rlnAnglePsi": turned}
+    write_particles("Extract/b.star", particles.with_columns({**columns, "rlnOriginXAngst": np.full(COUNT, 4.0)}))
+    select(input=["Extract/b.star"], reextract="Select/again.star", recenter="40,0,0")
+    again, before = read_particles("Select/again.star", require_images=False).table, particles.table
+    for label, still, moved in (("rlnCoordinateX", 36.0, -4.0), ("rlnCoordinateY", 0.0, -40.0)):
+        np.testing.assert_allclose(again[label] - before[label], np.where(turned > 0, moved, still), atol=1e-6)
+
+
 def test_flat_output_is_the_old_dialect(folder: Path) -> None:
     select(classes="1", flat=True)
     blocks = read_star("Select/out.star")
@@ -252,6 +264,9 @@ def test_images_that_are_not_there_are_told_not_refused(folder: Path) -> None:
         ({"remove_duplicates": 9.0, "best_by": "rlnNothing"}, "lacks the column rlnNothing"),
         ({"input": ["bare.star"], "regroup": 2}, "there is nothing to regroup"),
         ({"input": ["bare.star"], "reextract": "Select/r.star"}, "which re-extraction needs"),
+        ({"recenter": "1,2,3"}, "--recenter goes with --reextract"),
+        ({"recenter": "1,2", "reextract": "Select/r.star"}, "three numbers in Å"),
+        ({"recenter": "1,2,3", "reextract": "Select/r.star"}, "lacks the column rlnAngleRot"),
         ({"input": ["bare.star"], "check_duplicates": "rlnNothing"}, "lacks the column rlnNothing"),
     ],
 )

@@ -155,6 +155,12 @@ class SelectParameters(JobParameters):
     coordinate_folder: Path | None = parameter(
         None, "Also write such coordinates to this folder, one file a micrograph.", tab="Re-extraction"
     )
+    recenter: str | None = parameter(
+        None,
+        "Move such coordinates to a point of the map instead of its centre: X,Y,Z from there.",
+        unit="Å",
+        tab="Re-extraction",
+    )
 
 
 def run(parameters: SelectParameters, context: Context) -> None:
@@ -190,7 +196,9 @@ def run(parameters: SelectParameters, context: Context) -> None:
     paths = part_paths(parameters.output, len(parts)) if parameters.split else [parameters.output]
     moved = None
     if parameters.reextract is not None or parameters.coordinate_folder is not None:
-        moved = recentred(particles, chosen.source, parameters.coordinate_pixel_size, context.recorder)
+        moved = recentred(
+            particles, chosen.source, parameters.coordinate_pixel_size, context.recorder, parameters.recenter
+        )
     write_parts(paths, parts, flat=parameters.flat, comment=context.command)
     if moved is not None and parameters.reextract is not None:
         write_parts([parameters.reextract], [moved], flat=parameters.flat, comment=context.command)
@@ -226,6 +234,8 @@ def _check(parameters: SelectParameters) -> None:
         raise InputError("--random_order needs --split; for a random subset give --random and a number")
     if parameters.class_averages is not None and not (parameters.auto or parameters.classes):
         raise InputError("--class_averages goes with --auto or --classes: which classes?")
+    if parameters.recenter and parameters.reextract is None and parameters.coordinate_folder is None:
+        raise InputError("--recenter goes with --reextract or --coordinate_folder: where are the coordinates to go?")
     if parameters.discard_on_stats and not parameters.discard_statistics:
         raise InputError("--discard_statistics: name one of mean, stddev, min, max")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitrea.extraction.recentring import project_point
 from vitrea.formats.particle_files import write_particles
 from vitrea.formats.star import write_star
 from vitrea.formats.star_values import text_column
@@ -14,7 +15,7 @@ from vitrea.jobs.map_inputs import make_folder
 from vitrea.jobs.select_criteria import check_coordinates
 from vitrea.jobs.select_inputs import SelectionInput, group_scales
 from vitrea.records.errors import InputError
-from vitrea.records.particles import Particles
+from vitrea.records.particles import EULER_LABELS, Particles
 from vitrea.records.recorder import Recorder
 from vitrea.selection.coordinates import COORDINATE_LABELS, MICROGRAPH, recentre
 from vitrea.selection.grouping import regroup
@@ -72,16 +73,28 @@ def write_parts(paths: Sequence[Path], parts: Sequence[Particles], *, flat: bool
         write_particles(path, part, dialect="1.3" if flat else "3.1", comment=comment)
 
 
-def recentred(particles: Particles, source: str, pixel_size: float, recorder: Recorder) -> Particles:
+def recentred(
+    particles: Particles, source: str, pixel_size: float, recorder: Recorder, point: str | None = None
+) -> Particles:
     """Return the particles as the list to extract them from anew, coordinates moved to their refined centres.
 
     Raises
     ------
     InputError
-        If they have no coordinates.
+        If they have no coordinates, or `point` ("x,y,z" in Å from the centre of the map) is none, or needs angles that
+        they do not have.
     """
     sizes = check_coordinates(particles, source, pixel_size, recorder, "re-extraction")
-    return recentre(particles, sizes)
+    if point is None:
+        return recentre(particles, sizes)
+    try:
+        x, y, z = (float(word) for word in point.split(","))
+    except ValueError:
+        raise InputError(f"--recenter is {point!r}: three numbers in Å are needed, X,Y,Z") from None
+    missing = [label for label in EULER_LABELS if label not in particles.table]
+    if missing:
+        raise InputError(f"{source} lacks the column {missing[0]}, which --recenter needs")
+    return recentre(particles, sizes, project_point(particles.eulers, (x, y, z)))
 
 
 def write_coordinate_files(folder: Path, particles: Particles, *, comment: str) -> int:

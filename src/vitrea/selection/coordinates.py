@@ -70,7 +70,9 @@ def particle_positions(particles: Particles, pixel_sizes: NDArray[np.float64]) -
     return coordinates * pixel_sizes[:, None] - particles.shifts
 
 
-def recentre(particles: Particles, pixel_sizes: NDArray[np.float64]) -> Particles:
+def recentre(
+    particles: Particles, pixel_sizes: NDArray[np.float64], offset: NDArray[np.float64] | float = 0.0
+) -> Particles:
     """Move coordinates by the refined shifts: the list to extract centred particles from.
 
     Coordinates (not rounded) become the particles' centres, shifts become 0, and image names, whose images are still
@@ -82,8 +84,10 @@ def recentre(particles: Particles, pixel_sizes: NDArray[np.float64]) -> Particle
         Must have `COORDINATE_LABELS`.
     pixel_sizes : ndarray, shape [particles]
         Of the coordinates, in Å.
+    offset : ndarray, shape [particles, 2]
+        What is to be at the centre: x, y in Å from the centre of each particle.
     """
-    pixels = particle_positions(particles, pixel_sizes) / pixel_sizes[:, None]
+    pixels = (particle_positions(particles, pixel_sizes) + offset) / pixel_sizes[:, None]
     columns = dict(zip(COORDINATE_LABELS, pixels.T, strict=True))
     moved = particles.table.with_columns(columns)
     if any(label in moved for label in SHIFT_LABELS):
