@@ -22,6 +22,7 @@ from vitrea.picking.picker import Searched
 from vitrea.records.errors import InputError
 from vitrea.records.table import Table
 
+_ASPECT = 0.2  # greatest relative difference in aspect ratio of a micrograph and its maps
 _SECTIONS = 6  # score, class, psi, and the surroundings: mean, standard deviation, texture
 
 
@@ -156,7 +157,8 @@ def read_maps(path: Path, full_shape: tuple[int, int]) -> Searched:
         raise InputError(f"{path} does not exist; run once with --write_fom_maps")
     stack = np.array(open_stack(path), dtype=np.float32)
     shape = stack.shape[1:]
-    same_aspect = abs(shape[0] * full_shape[1] - shape[1] * full_shape[0]) <= 2 * max(*shape, *full_shape)
+    # Sizes are rounded up to what transforms well.
+    same_aspect = abs(shape[0] * full_shape[1] / (shape[1] * full_shape[0]) - 1) <= _ASPECT
     if len(stack) != _SECTIONS or not same_aspect:
         raise InputError(f"{path} does not hold the maps of a micrograph of {full_shape[1]} x {full_shape[0]} pixels")
     around = Surroundings(stack[3], stack[4], stack[5], 0)

@@ -24,7 +24,8 @@ BoxChoice = Literal["lowest-variance", "usual-variance"]
 FINE_PIXEL = 6.0  # Å: sampling at which surroundings are measured
 _FINE_BAND = (12.5, 60.0)  # Å: the detail that tells carbon from ice
 _FIT_ROUNDS = 6  # of the fit of a gradient
-_ENOUGH_PEAKS = 20
+_ENOUGH_PEAKS, _LONELY = 6, 3.0  # with fewer peaks than that, limits are so many times as wide
+_SMALL_SAMPLE = 10  # peaks: of so many the spread is known so badly that limits are twice as wide
 _SHORTEST = 0.4  # of all values: what the shortest interval holds
 _FEWEST = 0.1  # of all values: a side with fewer tells no spread
 _THIN = 2  # every so many pixels tell what is usual: windows overlap
@@ -192,11 +193,14 @@ def areas_to_avoid(
 
 def _usual_range(values: Floats, peaks: NDArray[np.int64]) -> tuple[float, float]:
     """Return the limits beyond which a value is abnormal, among all pixels as well as among peaks."""
-    samples = [values[::_THIN, ::_THIN]]
-    if len(peaks) >= _ENOUGH_PEAKS:
-        samples.append(values[tuple(peaks.T)])
-    ranges = [(centre - _WIDTH * sigma, centre + _WIDTH * sigma) for centre, sigma in map(usual_value, samples)]
-    return min(low for low, _ in ranges), max(high for _, high in ranges)
+    centre, sigma = usual_value(values[::_THIN, ::_THIN])
+    if len(peaks) < _ENOUGH_PEAKS:
+        # Too few to tell particles from dirt: what is abnormal among all pixels may be a lonely particle.
+        reach = _LONELY * _WIDTH * sigma
+        return centre - reach, centre + reach
+    other, spread = usual_value(values[tuple(peaks.T)])
+    reaches = _WIDTH * sigma, _WIDTH * spread * (1 + _SMALL_SAMPLE / len(peaks))
+    return min(centre - reaches[0], other - reaches[1]), max(centre + reaches[0], other + reaches[1])
 
 
 def background_boxes(around: Surroundings, count: int, choice: BoxChoice = "lowest-variance") -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vitrea.picking.templates import Templates, expand_templates, grid_positions
 
-_STEP = 1.1  # ratio of neighbouring diameters: a disc between two loses less than 1% of its score
+_STEP = 1.1  # ratio of neighbouring diameters
 _REACH = 4.0  # standard deviations of the Gaussian, beyond which the filter is nothing
 
 
@@ -24,10 +24,10 @@ def diameters_between(smallest: float, largest: float) -> NDArray[np.float64]:
 
 
 def laplacian_templates(diameters: NDArray[np.float64], pixel_sizes: tuple[float, float]) -> Templates:
-    """Make the filters that answer most to discs of these diameters (Å).
+    """Make filters whose positive parts are discs of these diameters (Å).
 
-    The Laplacian of a Gaussian of standard deviation s crosses zero at a radius of s sqrt(2): a disc of that radius
-    lies on its positive part. Filters are orthogonal to a constant background.
+    The Laplacian of a Gaussian of standard deviation s crosses zero at a radius of s sqrt(2). Filters are orthogonal to
+    a constant background.
 
     Parameters
     ----------

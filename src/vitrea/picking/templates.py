@@ -145,16 +145,27 @@ def expand_templates(images: Tensor, reference: NDArray[np.int64], psi: NDArray[
     norms = flat.norm(dim=1, keepdim=True)
     unit = flat / norms
     inside = flat.abs().amax(dim=0) > 0
-    values, vectors = torch.linalg.eigh(unit[:, inside].T @ unit[:, inside])
-    vectors = vectors.flip(1)
+    vectors = _principal_axes(unit[:, inside])  # [pixels, axes]
     projections = unit[:, inside] @ vectors
     missing = 1.0 - projections.square().cumsum(dim=1)
     enough = (missing <= _RESIDUAL).all(dim=0)
-    rank = int(enough.float().argmax()) + 1 if bool(enough.any()) else len(values)
+    rank = int(enough.float().argmax()) + 1 if bool(enough.any()) else vectors.shape[1]
     basis = torch.zeros(rank, flat.shape[1], dtype=torch.float64)
     basis[:, inside] = vectors[:, :rank].T
     weights = projections[:, :rank] * norms
     return Templates(basis.reshape(rank, *images.shape[1:]).float(), weights.float(), reference, psi)
+
+
+def _principal_axes(rows: Tensor) -> Tensor:
+    """Return orthonormal axes of the space of rows, shape [length, axes], that of the largest variance first.
+
+    From the products of rows or of columns, whichever are fewer.
+    """
+    if rows.shape[0] >= rows.shape[1]:
+        return torch.linalg.eigh(rows.T @ rows)[1].flip(1)
+    values, vectors = torch.linalg.eigh(rows @ rows.T)
+    kept = values > 1e-12 * values[-1]
+    return (rows.T @ (vectors[:, kept] / values[kept].sqrt())).flip(1)
 
 
 def _level_outside(image: NDArray[np.float32], radius: float) -> float:
