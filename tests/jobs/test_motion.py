@@ -14,8 +14,14 @@ from vitrea.formats.mrc import read_header, write_stack
 from vitrea.formats.star import read_star, write_star
 from vitrea.jobs.base import Context
 from vitrea.jobs.motion import MotionParameters, run
-from vitrea.jobs.motion_inputs import output_name
+from vitrea.jobs.motion_inputs import MovieTask, output_name
+from vitrea.jobs.motion_run import _settings
+from vitrea.motion.alignment import AlignmentSettings
+from vitrea.motion.correction import CorrectionSettings
+from vitrea.motion.distortion import Distortion
+from vitrea.motion.sums import Exposure
 from vitrea.records.errors import InputError, JobError
+from vitrea.records.optics import Optics
 from vitrea.records.recorder import SilentRecorder
 from vitrea.records.table import Table
 
@@ -173,6 +179,45 @@ def test_wrong_options_are_refused_before_anything_is_written(
     with pytest.raises(InputError, match=says):
         correct(**options)
     assert not list(Path("Motion").glob("**/*.mrc"))
+
+
+def test_movies_of_another_length_are_named(folder: Path) -> None:
+    for number in (3, 4):
+        movie = make_movie(shape=SHAPE, frames=FRAMES - number + 3, pixel_size=PIXEL, distance=4.0, seed=1)
+        write_stack(folder / f"Movies/m{number}.mrcs", movie.frames, PIXEL)
+    recorder = correct(last_frame_sum=6)
+    assert any("1 movies do not have 6 frames as the others: Movies/m4.mrcs (5)" in one for one in recorder.warnings)
+    assert any("m4.mrcs: it has only 5 frames; --last_frame_sum asks for 6" in one for one in recorder.warnings)
+
+
+def test_relions_b_factor_is_in_square_pixels() -> None:
+    """exp(-2 B k²) with k in 1/pixel is exp(-B' k²/4) with k in 1/Å for B' = 8 B pixel²."""
+    optics = Optics(2.0, 0, 300.0, 2.7, 0.1)
+    task = MovieTask(0, "a.mrc", Path("a"), optics, 1.0, 0.0)
+    base = {"input": ("a.mrc",)}
+    assert _settings(MotionParameters.model_validate(base), task).alignment.b_factor == 1500
+    given = _settings(MotionParameters.model_validate(base | {"bfactor": 150.0}), task)
+    assert given.alignment.b_factor == 8 * 150 * 4
+
+
+def test_options_reach_the_algorithms() -> None:
+    optics = Optics(2.0, 0, 200.0, 2.7, 0.1)
+    task = MovieTask(0, "a.mrc", Path("a"), optics, 1.5, 4.0)
+    options = {
+        "input": ("a.mrc",), "b_factor": 900.0, "minimum_shift": 3.0, "maximum_shift": 40.0, "threshold": 0.2,
+        "max_iterations": 7, "smoothing": "savitzky-golay", "smoothing_window": 9, "running_average": 3,
+        "vertical_mask": 2, "horizontal_mask": 4, "patch_x": 6, "patch_y": 4, "group_frames": 2, "bin_factor": 1.5,
+        "first_frame_sum": 2, "last_frame_sum": 20, "skip_defect": True, "dose_weighting": True,
+        "restore_power": False, "grouping_for_ps": 3, "ps_size": 256, "distortion_angle": 20.0,
+        "distortion_major": 1.02,
+    }  # fmt: skip
+    settings = _settings(MotionParameters.model_validate(options), task)
+    assert settings == CorrectionSettings(
+        alignment=AlignmentSettings(900.0, 3.0, 40.0, 0.2, 7, "savitzky-golay", 9, 3, 2, 4),
+        patches=(6, 4), group_frames=2, bin_factor=1.5, first=2, last=20, find_hot=False, plain=False,
+        exposure=Exposure(1.5, 4.0, 200.0, False), spectrum_group=3, spectrum_size=256,
+        distortion=Distortion(20.0, 1.02, 1.0),
+    )  # fmt: skip
 
 
 def test_nothing_corrected_is_an_error(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -161,6 +162,12 @@ def write_summary(
         report.unlink(missing_ok=True)
     if not rows:
         return
+    lengths = Counter(motion.frames for motion in motions)
+    usual = lengths.most_common(1)[0][0]
+    odd = [f"{motion.movie} ({motion.frames})" for motion in motions if motion.frames != usual]
+    if odd:
+        some = ", ".join(odd[:_NAMED]) + (" ..." if len(odd) > _NAMED else "")
+        context.recorder.warn(f"{len(odd)} movies do not have {usual} frames as the others: {some}")
     path = folder / "corrected_micrographs.star"
     write_micrographs(path, _micrographs(parameters, movies, tasks, rows), comment=context.command)
     _write_report(folder, motions, rows, set_aside, context)

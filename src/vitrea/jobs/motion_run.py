@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -126,15 +127,18 @@ def _loaded(
     """Yield movies, each with what it takes to correct it, or with what is wrong; the next is read meanwhile."""
 
     def load(task: MovieTask) -> _Loaded | InputError:
-        try:
-            movie = open_task(movies, task, parameters)
-            count, rows, columns = movie.header.shape
-            correction = detector.correction(task.row, (rows, columns))
-            last = min(count, parameters.last_frame_sum) if parameters.last_frame_sum > 0 else count
-            budget = _READ_SHARE * available_memory()
-            return _Loaded(movie, frame_reader(movie, range(parameters.first_frame_sum - 1, last), budget), correction)
-        except InputError as error:
-            return error
+        with ExitStack() as guard:
+            try:
+                movie = guard.enter_context(open_task(movies, task, parameters))
+                count, rows, columns = movie.header.shape
+                correction = detector.correction(task.row, (rows, columns))
+                last = min(count, parameters.last_frame_sum) if parameters.last_frame_sum > 0 else count
+                budget = _READ_SHARE * available_memory()
+                read = frame_reader(movie, range(parameters.first_frame_sum - 1, last), budget)
+            except InputError as error:
+                return error
+            guard.pop_all()  # it stays open for who corrects it
+            return _Loaded(movie, read, correction)
 
     with ThreadPoolExecutor(1) as reader:
         ahead: Future[_Loaded | InputError] | None = None

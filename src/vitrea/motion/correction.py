@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -172,46 +172,63 @@ def correct_movie(
         hot = find_hot_pixels(total, correction.dead)
         correction = correction.with_dead_pixels(hot) if hot.any() else correction
     source = _Frames(raw, numbers, correction, settings.bin_factor, device)
-    coarse = alignment_shape(source.shape, pixel_size * settings.bin_factor, settings.alignment.b_factor)
-    small = torch.stack([source.coarse(number, coarse) for number in range(len(numbers))])
-    scale = _ratio(source.full, coarse)
-    coarse_pixel = (pixel_size * scale[0], pixel_size * scale[1])
-    alignment = align_frames(small, coarse, coarse_pixel, settings.alignment)
-    notes = [] if alignment.converged else [f"shifts had not settled after {alignment.iterations} iterations"]
-    shifts, local = alignment.shifts * scale, None
-    if min(settings.patches) >= FEWEST_PATCHES:
-        local = _measure_local(small, coarse, coarse_pixel, scale, alignment, settings)
-        shifts = shifts + local.more
-        notes += [local.note] if local.note else []
-    output_scale = _ratio(source.full, source.shape)
-    geometry = FrameGeometry(
-        source.shape,
-        pixel_size * output_scale[0],
-        shifts / output_scale,
-        local.model if local else None,
-        output_scale,
-        numbers.start,
-    )
-    groups = frame_groups(len(numbers), settings.spectrum_group) if settings.spectrum_group else []
-    wanted = Wanted(settings.plain, settings.exposure, groups, settings.spectrum_size)
-    sums = sum_frames(source, geometry, wanted)
-    final_pixel = geometry.pixel_size
-    if settings.distortion is not None:
-        sums, final_pixel = correct_distortion(sums, settings.distortion, geometry.pixel_size)
-    whole = Alignment(shifts, alignment.iterations, alignment.largest * max(scale), alignment.converged)
+    measured = _measure(source, len(numbers), pixel_size, settings)
+    sums, final_pixel = _sum(source, measured, pixel_size, numbers.start, settings)
+    too_few = f"it has only {count} frames; --last_frame_sum asks for {settings.last}" if settings.last > count else ""
     return CorrectedMovie(
         sums=sums,
         pixel_size=final_pixel,
         frames=count,
         first=numbers.start + 1,
         shape=source.full,
-        alignment=whole,
-        local=local.model if local else None,
-        trajectories=local.trajectories if local else None,
-        residual=local.residual if local else 0.0,
+        alignment=measured.whole,
+        local=measured.model,
+        trajectories=measured.trajectories,
+        residual=measured.residual,
         hot=np.argwhere(hot)[:, ::-1].astype(np.int64),
-        notes=tuple(notes),
+        notes=tuple(note for note in (too_few, *measured.notes) if note),
     )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The motion of a movie; shifts in pixels of its frames."""
+
+    whole: Alignment
+    model: LocalMotion | None = None
+    trajectories: Trajectories | None = None
+    residual: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+def _measure(source: _Frames, count: int, pixel_size: float, settings: CorrectionSettings) -> _Measured:
+    """Align whole frames and, where there are enough patches, these."""
+    shape = alignment_shape(source.shape, pixel_size * settings.bin_factor, settings.alignment.b_factor)
+    small = torch.stack([source.coarse(number, shape) for number in range(count)])
+    scale = _ratio(source.full, shape)
+    pixel = (pixel_size * scale[0], pixel_size * scale[1])
+    found = align_frames(small, shape, pixel, settings.alignment)
+    whole = replace(found, shifts=found.shifts * scale, largest=found.largest * max(scale))
+    notes = () if found.converged else (f"shifts had not settled after {found.iterations} iterations",)
+    if min(settings.patches) < FEWEST_PATCHES:
+        return _Measured(whole, notes=notes)
+    local = _measure_local(small, shape, pixel, scale, found, settings)
+    moved = replace(whole, shifts=whole.shifts + local.more)
+    return _Measured(moved, local.model, local.trajectories, local.residual, (*notes, local.note))
+
+
+def _sum(
+    source: _Frames, measured: _Measured, pixel_size: float, first: int, settings: CorrectionSettings
+) -> tuple[Sums, float]:
+    """Return the sums and their pixel size; `first` is the number of the first frame, from 0."""
+    scale = _ratio(source.full, source.shape)
+    pixel = pixel_size * scale[0]
+    geometry = FrameGeometry(source.shape, pixel, measured.whole.shifts / scale, measured.model, scale, first)
+    count = len(measured.whole.shifts)
+    groups = frame_groups(count, settings.spectrum_group) if settings.spectrum_group else []
+    wanted = Wanted(settings.plain, settings.exposure, groups, settings.spectrum_size)
+    sums = sum_frames(source, geometry, wanted)
+    return (sums, pixel) if settings.distortion is None else correct_distortion(sums, settings.distortion, pixel)
 
 
 def _frames_used(count: int, settings: CorrectionSettings) -> range:
