@@ -8,7 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitrea.formats.star_values import text_column
+from vitrea.geometry.euler import euler_to_matrix
+from vitrea.records.particles import EULER_LABELS
 from vitrea.records.table import Table
+from vitrea.tables.centring import centre_on
 from vitrea.tables.checking import find_faults
 from vitrea.tables.columns import assign, constant_column, rename_column, scale_columns, set_column, sort_rows
 from vitrea.tables.combining import combine_tables, join_optics
@@ -178,3 +181,27 @@ def test_faults_of_tables() -> None:
     assert find_faults({"x": table(rlnOpticsGroup=[1])})[0] == [
         "data_x has the column rlnOpticsGroup, but there is no data_optics"
     ]
+
+
+def test_centring_on_a_point_brings_its_image_to_the_centre() -> None:
+    """An image is the centred projection moved by minus its origin: the point must then lie at the centre."""
+    random = np.random.default_rng(3)
+    angles = dict(zip(EULER_LABELS, random.uniform(5, 170, (3, 5)), strict=True))
+    origins = {"rlnOriginXAngst": random.normal(size=5), "rlnOriginYAngst": random.normal(size=5)}
+    rows = Table({**angles, **origins, "rlnOpticsGroup": np.array([1, 1, 2, 2, 1])})
+    optics = table(rlnOpticsGroup=[1, 2], rlnImagePixelSize=[1.5, 2.0])
+    point = np.array([10.0, -4.0, 7.0])
+    moved = centre_on(rows, optics, point)
+    for row, size in enumerate((1.5, 1.5, 2.0, 2.0, 1.5)):
+        seen = size * euler_to_matrix([angles[label][row] for label in EULER_LABELS]) @ point
+        for axis, label in enumerate(origins):
+            place = seen[axis] - origins[label][row]  # in the image, from its centre
+            assert place == pytest.approx(-moved[label][row])
+    pixels = Table({**angles, "rlnOriginX": np.zeros(5), "rlnOriginY": np.zeros(5)})
+    assert centre_on(pixels, None, point)["rlnOriginX"][0] == pytest.approx(
+        -(euler_to_matrix([angles[label][0] for label in EULER_LABELS]) @ point)[0]
+    )
+    for broken, message in ((rows.without("rlnAngleRot"), "no column rlnAngleRot"), (rows, "no data_optics"),
+                            (rows.without("rlnOriginYAngst"), "no columns rlnOriginXAngst")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            centre_on(broken, None, point)

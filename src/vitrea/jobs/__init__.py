@@ -92,6 +92,7 @@ STAR_HANDLER: Mapping[str, str] = {
     "split": "star split",
     "operate": "star operate",
     "add-column": "star operate",
+    "center": "star operate",
     "remove-column": "star operate",
     "stat-column": "star histogram",
     "hist-column": "star histogram",

@@ -13,8 +13,8 @@ from vitrea.records.table import Table
 class StarOperateParameters(StarParameters):
     """Change the columns of a table; every other block stays as it is.
 
-    What is asked for is done in this order: rename, add, set, --operate, remove, sort. An expression is as in vitrea
-    star select, and may give a new column its values: --set "vitreaMeanDefocus = (DefocusU + DefocusV) / 2".
+    What is asked for is done in this order: rename, add, set, --operate, --center, remove, sort. An expression is as in
+    vitrea star select, and may give a new column its values: --set "vitreaMeanDefocus = (DefocusU + DefocusV) / 2".
     """
 
     output: Path = output_parameter()
@@ -31,6 +31,12 @@ class StarOperateParameters(StarParameters):
     set_to: str = parameter("", "Set them to this value.", tab="Operate")
     multiply_by: float = parameter(1.0, "Multiply them by this.", tab="Operate")
     add_to: float = parameter(0.0, "Add this, after multiplying.", tab="Operate")
+    center: bool = parameter(
+        False, "Shift particles so that another point of the reference comes to the centre.", tab="Centre"
+    )
+    center_x: float = parameter(0.0, "Its x.", unit="pixels", options=["--center_X"], tab="Centre")
+    center_y: float = parameter(0.0, "Its y.", unit="pixels", options=["--center_Y"], tab="Centre")
+    center_z: float = parameter(0.0, "Its z.", unit="pixels", options=["--center_Z"], tab="Centre")
     remove_column: list[str] = parameter([], "Column to remove; may be repeated.")
     sort: list[str] = parameter([], "Column to sort rows by; may be repeated, the first counts most.", tab="Sort")
     descending: bool = parameter(False, "Sort from large to small.", tab="Sort")
@@ -52,6 +58,8 @@ def run(parameters: StarOperateParameters, context: Context) -> None:
     for text in parameters.assignments:
         table = source.checked(assign, table, text, option="--set")
     table = _operated(source, table, parameters)
+    if parameters.center:
+        table = _centred(source, table, parameters)
     labels = [_find(source, name, table, "--remove_column") for name in parameters.remove_column]
     table = table.without(*labels)
     if not table.columns:
@@ -72,8 +80,10 @@ def _check(parameters: StarOperateParameters) -> None:
         raise InputError("--operate, a column, goes with --set_to, --multiply_by or --add_to")
     if parameters.set_to and (parameters.multiply_by != 1.0 or parameters.add_to != 0.0):
         raise InputError("--set_to replaces the values: --multiply_by and --add_to have no use beside it")
+    if any((parameters.center_x, parameters.center_y, parameters.center_z)) and not parameters.center:
+        raise InputError("--center_X, --center_Y and --center_Z go with --center")
     asked = (parameters.rename, parameters.add_column, parameters.assignments, changes, parameters.remove_column)
-    if not any(asked) and not parameters.sort:
+    if not any(asked) and not parameters.sort and not parameters.center:
         raise InputError("nothing to do: give --set, --operate, --add_column, --remove_column, --rename or --sort")
 
 
@@ -109,6 +119,16 @@ def _operated(source: StarTable, table: Table, parameters: StarOperateParameters
     for label in labels:
         table = constant_column(table, label, parameters.set_to)
     return table
+
+
+def _centred(source: StarTable, table: Table, parameters: StarOperateParameters) -> Table:
+    from vitrea.formats.particle_files import block_as_table
+    from vitrea.tables.centring import centre_on
+
+    blocks = source.content.blocks
+    optics = block_as_table(blocks["optics"]) if "optics" in blocks else None
+    point = (parameters.center_x, parameters.center_y, parameters.center_z)
+    return source.checked(centre_on, table, optics, point, option="--center")
 
 
 JOB = Job(
