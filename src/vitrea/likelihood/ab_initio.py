@@ -40,9 +40,6 @@ WARMTHS = (1.0, 0.5, 0.25, 0.12, 0.06, 0.03)
 TRIED = 30
 # Particles that were not used must gain this much on average, in nats and in standard errors.
 CLEAR_GAIN, CLEAR_ERRORS = 1.0, 3.0
-# Poses count as uncertain, and fine ones are not looked at, while more coarse ones are significant, translations
-# counted, than this share of the orientations: beyond, the fine pass takes longer than all the rest.
-UNCERTAIN = 0.05
 # A start from a first map begins at this times its finest detail.
 BLUR_OF_FIRST = 1.25
 
@@ -187,10 +184,6 @@ class AbInitio(Classification):
             if float(sums.pmax.mean()) <= most:
                 return factor
         return WARMTHS[-1]
-
-    def uncertain(self, poses: float, orientations: int) -> bool:
-        """Tell whether so many significant poses leave it open where a particle lies."""
-        return poses > UNCERTAIN * orientations
 
     def ending(self, iteration: int) -> bool:
         """Tell whether what follows an iteration looks at fine poses in any case: never, while poses are uncertain."""

@@ -40,8 +40,8 @@ INCREMENT = 10
 # A class smaller than this share of the mean does not decide how much detail all are compared at.
 SMALL_CLASS = 0.1
 # Poses count as uncertain while more coarse ones are significant, translations counted, than this share of the
-# orientations there are; beyond, looking at fine poses is also cheaper than looking at all coarse ones.
-UNCERTAIN = 0.5
+# orientations there are, in 2D and in 3D. With more than that, the fine pass would take longer than all the rest.
+UNCERTAIN_PLANE, UNCERTAIN_SPACE = 0.5, 0.05
 # Share of the iterations, the last ones, that look at fine poses in any case.
 FINE_AT_END = 0.25
 # Averages to start from are blurred to this frequency, in cycles per pixel (RELION's choice).
@@ -249,14 +249,11 @@ class Classification(Run):
         blurred = coarse_radius(self.settings.particle_diameter, grid.step, self.box_angstrom, shells)
         resolved = self.box_angstrom / state.progress.resolution
         seen = state.particles.significant[state.particles.significant > 0]
-        uncertain = len(seen) == 0 or self.uncertain(float(seen.mean()), grid.size * self.scheme.classes)
+        most = UNCERTAIN_PLANE if self.scheme.planar else UNCERTAIN_SPACE
+        uncertain = len(seen) == 0 or float(seen.mean()) > most * grid.size * self.scheme.classes
         if resolved < blurred and uncertain and not self.ending(state.iteration) and not self.scheme.always_oversample:
             return 0
         return self.settings.oversampling
-
-    def uncertain(self, poses: float, orientations: int) -> bool:
-        """Tell whether so many significant poses leave it open where a particle lies."""
-        return poses > UNCERTAIN * orientations
 
     def ending(self, iteration: int) -> bool:
         """Tell whether what follows an iteration looks at fine poses in any case."""
