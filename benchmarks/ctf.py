@@ -85,7 +85,8 @@ def stages(size: int) -> None:
     for name, value in taken.items():
         print(f"| {name} | {1e3 * value:.1f} | {1e3 * PEER[name.strip()]:.0f} |" if name in PEER
               else f"| {name} | {1e3 * value:.1f} | |")  # fmt: skip
-    print(f"\nfloor of the spectrum: two transforms, {2e3 * transform:.1f} ms at {operations / transform / 1e9:.1f} GFLOP/s; "
+    speed = operations / transform / 1e9
+    print(f"\nfloor of the spectrum: two transforms, {2e3 * transform:.1f} ms at {speed:.1f} GFLOP/s; "
           f"{taken['spectrum'] / (2 * transform):.1f} times that is taken")  # fmt: skip
     print(f"floor of one evaluation in the refinement: {samples} samples, a sine and a cosine each")
 

@@ -35,6 +35,7 @@ _LABELS = {
     "tilt_angle": "rlnMicrographTiltAngle",
     "tilt_axis": "rlnMicrographTiltAxisDirection",
 }
+_TILT = ("tilt_angle", "tilt_axis")
 _ALWAYS = ("defocus_u", "defocus_v", "angle", "score", "resolution", "ice_ring")
 _SETTINGS, _PROBLEM = "vitreaSettings", "vitreaReason"
 
@@ -128,7 +129,8 @@ def write_fit(root: Path, estimate: Estimate, drawing: Drawing, settings: str, p
 
 def write_estimate(root: Path, estimate: Estimate, settings: str, curves: Table | None = None) -> None:
     """Write what a later run needs to go on: the estimate, and what it was made with."""
-    values: dict[str, object] = {_LABELS[name]: value for name, value in asdict(estimate).items() if name in _LABELS}
+    values: dict[str, object] = {_LABELS[name]: value for name, value in asdict(estimate).items()
+                                 if name in _LABELS and not (isinstance(value, float) and math.isnan(value))}  # fmt: skip
     values |= {_SETTINGS: settings, _PROBLEM: estimate.problem or "none"}
     blocks: dict[str, Table | dict[str, object]] = {"ctf": values}
     if curves is not None:
@@ -145,7 +147,8 @@ def read_estimate(root: Path, settings: str) -> Estimate | None:
     if block is None or isinstance(block, Table) or str(block.get(_SETTINGS)) != settings:
         return None
     try:
-        numbers = {one.name: float(str(block[_LABELS[one.name]])) for one in fields(Estimate) if one.name in _LABELS}
+        numbers = {one.name: float(str(block[_LABELS[one.name]])) for one in fields(Estimate)
+                   if one.name in _LABELS and (_LABELS[one.name] in block or one.name not in _TILT)}  # fmt: skip
         problem = str(block[_PROBLEM])
     except (KeyError, ValueError):
         return None

@@ -123,7 +123,7 @@ class _Worker:
         image = diagnostic_image(fit, shot.optics, step)
         limits = (self._fit_settings.lowest_resolution, self._fit_settings.highest_resolution)
         setting = FitSetting(
-            str(shot.path), pixel_size, shot.optics.voltage, shot.optics.spherical_aberration,
+            str(shot.path), pixel_size if shot.kind == "spectrum" else shot.optics.pixel_size, shot.optics.voltage, shot.optics.spherical_aberration,
             shot.optics.amplitude_contrast, len(image), limits,
             (self._fit_settings.defocus_min, self._fit_settings.defocus_max),
         )  # fmt: skip

@@ -110,9 +110,10 @@ def examine(device: torch.device, folder: Path) -> dict[str, Any]:
         ``gflops_float32``, ``gflops_bfloat16``, ``gflops_fast`` (see `vitrea.compute.precision.MatrixSpeed`),
         ``memory_bytes`` (on the device), ``disk_bytes``, ``folder``.
     """
-    from vitrea.compute.devices import available_threads, describe_device
+    from vitrea.compute.devices import describe_device
     from vitrea.compute.memory import available_memory
     from vitrea.compute.precision import bfloat16_hardware, matrix_speed
+    from vitrea.compute.processors import available_threads
 
     speed = matrix_speed(device)
     return {

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
 from scipy.ndimage import map_coordinates
 from scipy.optimize import minimize
 
@@ -25,6 +26,7 @@ from vitrea.thon_rings.spectrum import Floats, Spectrum, amplitude_spectrum
 _TILE = 700.0  # Å: side of a tile
 _MOST_TILES = 9  # along a side
 _STEEPEST = 70.0  # degrees
+_FINER = 8  # steps of defocus for one of the search's
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,15 @@ def _plane(tiles: _Tiles, start: CtfFit, optics: Optics, settings: FitSettings) 
         sums = sector_sums(ring_pattern(spectrum, width).values, *radii)
         defocus, curve = defocus_curve(sums, start.candidate(), optics, settings, first.step, radii, width)
         curves.append(curve / math.sqrt(max(sums.power, 1e-12)))
-    table = np.array(curves)  # [tiles, defoci]
-    spacing = float(defocus[1] - defocus[0])
+    coarse = float(defocus[1] - defocus[0])
+    # Finer steps: straight lines between coarse ones would draw the tiles' defoci to these.
+    spacing = coarse / _FINER
+    fine = np.arange(defocus[0], defocus[-1], spacing)
+    table = CubicSpline(defocus, np.array(curves), axis=1)(fine)  # [tiles, defoci]
     tile = np.arange(len(table))
 
     def agreement(mean: float, slope_x: float, slope_y: float) -> float:
-        place = np.clip((mean + slope_x * tiles.x + slope_y * tiles.y - defocus[0]) / spacing, 0, len(defocus) - 1.001)
+        place = np.clip((mean + slope_x * tiles.x + slope_y * tiles.y - fine[0]) / spacing, 0, len(fine) - 1.001)
         low = place.astype(np.int64)
         part = place - low
         return float(((1 - part) * table[tile, low] + part * table[tile, low + 1]).sum())
@@ -131,15 +136,15 @@ def _plane(tiles: _Tiles, start: CtfFit, optics: Optics, settings: FitSettings) 
     mean = start.candidate().defocus
     # The widest steps that keep all tiles within the width of the agreement's peak, up to the steepest tilt.
     reach = max(float(np.hypot(tiles.x, tiles.y).max()), 1.0)
-    slope_step = 2 * spacing / reach
+    slope_step = 2 * coarse / reach
     steps = min(math.ceil(math.tan(math.radians(_STEEPEST)) / slope_step), 60)
     slopes = np.linspace(-1, 1, 2 * steps + 1) * min(steps * slope_step, math.tan(math.radians(_STEEPEST)))
-    means = mean + spacing * np.arange(-6, 7) * 2
+    means = mean + 6 * coarse * np.arange(-2, 3)
     best = max(
-        ((agreement(m, gx, gy), m, gx, gy) for gx in slopes for gy in slopes for m in means[::3]),
+        ((agreement(m, gx, gy), m, gx, gy) for gx in slopes for gy in slopes for m in means),
         key=lambda one: one[0],
     )
-    scale = np.array([spacing, slope_step, slope_step])
+    scale = np.array([coarse, slope_step, slope_step])
     result = minimize(
         lambda point: -agreement(*(point * scale)), np.array(best[1:]) / scale, method="Nelder-Mead",
         options={"initial_simplex": np.array(best[1:]) / scale + np.vstack([np.zeros(3), np.eye(3)])},
