@@ -270,6 +270,7 @@ def test_convert_reports_what_is_lost(particles: Callable[..., None], capsys: Ca
     ("words", "message"),
     [
         (["a.star", "a.txt"], "the name does not tell what to write; give --to"),
+        (["a.star", "-", "--to", "frealign9"], "not written to standard output; name a file"),
         (["a.star", "a.box"], "a .box file needs the column rlnCoordinateX"),
         (["x.lst", "b.star"], "give --pixel_size"),
         (["x.par", "b.star"], "give --stack and --pixel_size"),

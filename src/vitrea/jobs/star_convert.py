@@ -98,6 +98,8 @@ def _target(parameters: StarConvertParameters) -> TableKind:
     from vitrea.formats.streams import is_stream
     from vitrea.formats.table_kinds import TABLE_KINDS, kind_of_name
 
+    if is_stream(parameters.output) and (parameters.to_kind or "").startswith(("frealign", "box")):
+        raise InputError(f"--to {parameters.to_kind} is not written to standard output; name a file")
     if parameters.to_kind is not None:
         return parameters.to_kind
     kind = "relion3.1" if is_stream(parameters.output) else kind_of_name(parameters.output)
