@@ -250,7 +250,9 @@ class Classification(Run):
         resolved = self.box_angstrom / state.progress.resolution
         seen = state.particles.significant[state.particles.significant > 0]
         most = UNCERTAIN_PLANE if self.scheme.planar else UNCERTAIN_SPACE
-        uncertain = len(seen) == 0 or float(seen.mean()) > most * grid.size * self.scheme.classes
+        # After an iteration by correlation one pose is significant, whatever the particle says.
+        unknown = len(seen) == 0 or (self.settings.first_iteration_correlation and state.iteration <= 1)
+        uncertain = unknown or float(seen.mean()) > most * grid.size * self.scheme.classes
         if resolved < blurred and uncertain and not self.ending(state.iteration) and not self.scheme.always_oversample:
             return 0
         return self.settings.oversampling
