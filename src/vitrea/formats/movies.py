@@ -222,10 +222,12 @@ class _TiffMovie(Movie):
 
     def _read(self, frame: int) -> NDArray[Any]:
         try:
-            page = self._file.pages[frame].asarray(maxworkers=1)
+            with self._file.filehandle.lock:  # the reading of segments takes it itself
+                page = self._file.pages[frame]
+            pixels = page.asarray(maxworkers=1)
         except Exception as error:  # decoders of a dozen libraries raise what they like
             raise _undecodable(self.path, frame, error) from error
-        stored = np.asarray(page[::-1], dtype=self.header.dtype)
+        stored = np.asarray(pixels[::-1], dtype=self.header.dtype)
         return unpack_nibbles(stored) if self._packed else stored
 
     def close(self) -> None:
