@@ -191,6 +191,21 @@ def test_distortion_is_undone() -> None:
     assert result.pixel_size == pytest.approx(PIXEL / 1.005)
 
 
+@pytest.mark.gpu
+def test_gpu_and_cpu_agree(movie: SyntheticMovie) -> None:
+    settings = CorrectionSettings(
+        patches=(3, 3), exposure=Exposure(1.5), spectrum_group=3, spectrum_size=128, bin_factor=1.5,
+        distortion=Distortion(20.0, 1.01, 1.0),
+    )  # fmt: skip
+    here, there = (
+        correct_movie(movie.frames.__getitem__, 12, FrameCorrection((288, 320)), PIXEL, settings, torch.device(name))
+        for name in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(there.alignment.shifts, here.alignment.shifts, atol=0.01)
+    for name in ("plain", "weighted", "spectrum"):
+        assert correlation(getattr(there.sums, name).cpu().numpy(), getattr(here.sums, name).numpy()) > 0.999
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [

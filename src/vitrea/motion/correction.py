@@ -339,4 +339,8 @@ def _measure_local(
     model, mean = model.without_mean()
     every += np.stack([frames, frames**2, frames**3], axis=1) @ mean.T
     smooth = smooth_shifts(alignment.shifts * scale + every, settings.alignment)
-    return _Local(smooth - smooth[0] - alignment.shifts * scale, model, trajectories, residual)
+    added = smooth - smooth[0] - alignment.shifts * scale
+    # Paths are told relative to the whole frames as they lie now.
+    at_groups = np.stack([np.interp(patches.times, frames, column) for column in added.T], axis=1)
+    relative = trajectories.shifts - (at_groups - at_groups.mean(axis=0))
+    return _Local(added, model, replace(trajectories, shifts=relative), residual)
