@@ -40,6 +40,14 @@ def folder(in_tmp: Path) -> Path:
     return in_tmp
 
 
+@pytest.fixture(autouse=True)
+def _few_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw in one test only: pictures take longer than the movies here."""
+    if request.node.name != "test_movies_become_micrographs":
+        monkeypatch.setattr("vitrea.report.png.save_png", lambda *arguments, **options: None)
+        monkeypatch.setattr("vitrea.report.page.write_page", lambda *arguments, **options: None)
+
+
 def correct(**options: object) -> SilentRecorder:
     recorder = SilentRecorder()
     given = {"input": ("Movies/*.mrcs",), "output": "Motion", "pixel_size": PIXEL, "voltage": 300.0} | options
