@@ -26,9 +26,9 @@ _COMMANDS = {
     "--flatten_solvent --zero_mask --dont_combine_weights_via_disc --pool 3 --pad 1 --particle_diameter 200 "
     "--oversampling 1 --healpix_order 1 --offset_range 6 --offset_step 2 --j 4",
     "ctf": "--i MotionCorr/job002/corrected_micrographs.star --o CtfFind/job003/ --CS 2.7 --HT 300 --AmpCnst 0.1 "
-    "--XMAG 10000 --DStep 1.5 --Box 512 --ResMin 30 --ResMax 5 --dFMin 5000 --dFMax 40000 --FStep 500 --dAst 100 --use_noDW "
-    "--ctffind_exe /opt/ctffind --ctfWin -1 --is_ctffind4 --fast_search --do_phaseshift --phase_min 10 --phase_max 170 "
-    "--phase_step 10 --j 2 --only_do_unfinished --pipeline_control CtfFind/job003/",
+    "--XMAG 10000 --DStep 1.5 --Box 512 --ResMin 30 --ResMax 5 --dFMin 5000 --dFMax 40000 --FStep 500 --dAst 100 "
+    "--use_noDW --ctffind_exe /opt/ctffind --ctfWin -1 --is_ctffind4 --fast_search --do_phaseshift --phase_min 10 "
+    "--phase_max 170 --phase_step 10 --j 2 --only_do_unfinished --pipeline_control CtfFind/job003/",
     "extract": "--i CtfFind/job003/micrographs_ctf.star --coord_list AutoPick/job006/autopick.star "
     "--part_star Extract/job007/particles.star --part_dir Extract/job007/ --extract --extract_size 256 --float16 "
     "--scale 64 --norm --bg_radius 25 --white_dust -1 --black_dust -1 --invert_contrast --minimum_pick_fom 0 "
