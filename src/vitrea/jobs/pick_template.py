@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vitrea.records.recorder import Recorder
 
 _REFERENCES = "References"
+_FINEST = 6  # pixels of the search in a period of --lowpass at most
 
 
 class PickTemplateParameters(PickParameters):
@@ -56,7 +57,7 @@ class PickTemplateParameters(PickParameters):
         tab="Filters", ge=0,
     )  # fmt: skip
     shrink: float = parameter(
-        0.0, "Search at this fraction of the micrograph's sampling; 0: as coarse as --lowpass allows, 1: as it is.",
+        0.0, "Fraction of the micrograph's sampling to search at, a sixth of --lowpass at most; 0: as coarse as it can.",
         options=["--shrink"], tab="Filters", ge=0, le=1,
     )  # fmt: skip
     healpix_order: int = parameter(
@@ -114,12 +115,14 @@ def _task(
     from vitrea.picking.templates import turned_templates
 
     pixel = float(micrographs.pixel_sizes.max())
-    coarsest = parameters.lowpass / 2
+    # Scores hold nothing finer than --lowpass: sampled more densely than this they only take longer.
+    coarsest, finest = parameters.lowpass / 2, parameters.lowpass / _FINEST
+    wanted = min(max(pixel / parameters.shrink, finest), coarsest) if parameters.shrink else 0.0
     filters = Filters(
         parameters.lowpass,
         parameters.highpass or 2 * diameter,
         diameter / 2,
-        pixel_size=min(pixel / parameters.shrink, coarsest) if parameters.shrink else 0.0,
+        pixel_size=wanted,
         whiten_by=parameters.whiten_by,
         boxes=parameters.background_boxes,
         box_choice=parameters.box_choice,

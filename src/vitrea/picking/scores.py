@@ -92,12 +92,13 @@ class TemplateBank:
 
     def _norms(self, gain: Tensor) -> Tensor:
         """Return the norm of each template after the filter, shape [templates]."""
-        filtered = (self.transforms * gain).reshape(len(self.transforms), *self.shape[:1], -1)
-        twice = torch.full((filtered.shape[2],), 2.0)  # stored components stand for their conjugates, too
-        twice[0] = 1.0
+        twice = torch.full_like(gain, 2.0)  # stored components stand for their conjugates, too
+        twice[:, 0] = 1.0
         if self.shape[1] % 2 == 0:
-            twice[-1] = 1.0
-        flat = torch.view_as_real(filtered * twice.sqrt()).reshape(len(self.transforms), -1)
+            twice[:, -1] = 1.0
+        inside = gain != 0  # the band is a small part of a densely sampled field
+        filtered = self.transforms[:, inside] * (gain * twice.sqrt())[inside]
+        flat = torch.view_as_real(filtered).flatten(1)
         gram = flat @ flat.T
         squared: Tensor = (self.templates.weights @ gram * self.templates.weights).sum(dim=1)
         return squared.clamp(min=0).sqrt()

@@ -1,7 +1,7 @@
 """Templates: references turned in the plane, as weights of a few images from which all of them are made.
 
 Turned copies of band-limited references are far from independent: a disc of diameter D seen to resolution d has no more
-than about (pi D / 2 d)^2 degrees of freedom, however many references and angles there are. Their principal images are
+than some (pi D / 2 d)^2 degrees of freedom, however many references and angles there are. Their principal images are
 correlated with the micrograph by FFT, and the correlations with all templates are a matrix product of those (a
 steerable filter, in the sense of Freeman & Adelson 1991, doi:10.1109/34.93808).
 """
@@ -22,7 +22,7 @@ from vitrea.geometry.euler import euler_to_matrix
 from vitrea.geometry.masks import raised_cosine
 from vitrea.geometry.sampling import planar_grid
 
-_RESIDUAL = 1e-5  # part of a template's power that its expansion may lack
+_RESIDUAL = 1e-4  # part of a template's power that its expansion may lack
 _MASK_EDGE = 0.1  # width of the masks' soft edge, relative to their radius
 
 
@@ -140,7 +140,7 @@ def grid_positions(reach: float, pixel_sizes: tuple[float, float]) -> tuple[NDAr
 
 
 def expand_templates(images: Tensor, reference: NDArray[np.int64], psi: NDArray[np.float64]) -> Templates:
-    """Expand templates, shape [templates, n, n], in as few orthonormal images as keep all but 1e-5 of each's power."""
+    """Expand templates, shape [templates, n, n], in as few orthonormal images as keep all but 1e-4 of each's power."""
     flat = images.flatten(1).double()
     norms = flat.norm(dim=1, keepdim=True)
     unit = flat / norms
@@ -162,10 +162,12 @@ def _principal_axes(rows: Tensor) -> Tensor:
     From the products of rows or of columns, whichever are fewer.
     """
     if rows.shape[0] >= rows.shape[1]:
-        return torch.linalg.eigh(rows.T @ rows)[1].flip(1)
+        axes: Tensor = torch.linalg.eigh(rows.T @ rows)[1].flip(1)
+        return axes
     values, vectors = torch.linalg.eigh(rows @ rows.T)
     kept = values > 1e-12 * values[-1]
-    return (rows.T @ (vectors[:, kept] / values[kept].sqrt())).flip(1)
+    expanded: Tensor = rows.T @ (vectors[:, kept] / values[kept].sqrt())
+    return expanded.flip(1)
 
 
 def _level_outside(image: NDArray[np.float32], radius: float) -> float:
