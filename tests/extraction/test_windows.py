@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitrea.extraction.recentring import recentre
@@ -31,6 +31,7 @@ def test_windows_beyond_each_edge() -> None:
     assert place_windows(coordinates, 8, (30, 40)).outside.tolist() == [True, True, True, True, False, False]
 
 
+@settings(deadline=None)
 @given(st.floats(-50, 5000), st.floats(-60, 60))
 def test_recentring_is_exact_whatever_the_fraction(coordinate: float, origin: float) -> None:
     """The particle lies at the old window's centre less the old origin, and at the new one's less the new."""
