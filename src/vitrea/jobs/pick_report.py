@@ -12,7 +12,7 @@ from vitrea.formats.mrc import open_stack
 from vitrea.jobs.pick_files import NO_PICKS, PICKED
 from vitrea.picking.field import reduce_micrograph
 from vitrea.records.recorder import Recorder
-from vitrea.report.figures.picks import marked_micrograph, threshold_curve_figure
+from vitrea.report.figures import marked_micrograph, threshold_curve_figure
 from vitrea.report.png import save_png
 
 if TYPE_CHECKING:

@@ -57,7 +57,7 @@ class PickTemplateParameters(PickParameters):
         tab="Filters", ge=0,
     )  # fmt: skip
     shrink: float = parameter(
-        0.0, "Fraction of the micrograph's sampling to search at, a sixth of --lowpass at most; 0: as coarse as it can.",
+        0.0, "Part of the micrograph's sampling to search at, a sixth of --lowpass at most; 0: as coarse as it gets.",
         options=["--shrink"], tab="Filters", ge=0, le=1,
     )  # fmt: skip
     healpix_order: int = parameter(

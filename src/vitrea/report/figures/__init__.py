@@ -5,6 +5,7 @@ from vitrea.report.figures.columns import binned_histogram, column_plot
 from vitrea.report.figures.convergence import class_convergence, convergence_curves
 from vitrea.report.figures.curves import fsc_curves
 from vitrea.report.figures.images import image_gallery, map_projections, map_slices
+from vitrea.report.figures.picks import marked_micrograph, threshold_curve_figure
 from vitrea.report.figures.sphere import angular_distribution, class_angular_distributions
 from vitrea.report.figures.statistics import histogram, scatter
 
@@ -22,5 +23,7 @@ __all__ = [
     "image_gallery",
     "map_projections",
     "map_slices",
+    "marked_micrograph",
     "scatter",
+    "threshold_curve_figure",
 ]
