@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,8 +129,8 @@ def write_fit(root: Path, estimate: Estimate, drawing: Drawing, settings: str, p
 
 def write_estimate(root: Path, estimate: Estimate, settings: str, curves: Table | None = None) -> None:
     """Write what a later run needs to go on: the estimate, and what it was made with."""
-    values: dict[str, object] = {_LABELS[name]: value for name, value in asdict(estimate).items()
-                                 if name in _LABELS and not (isinstance(value, float) and math.isnan(value))}  # fmt: skip
+    numbers = {name: getattr(estimate, name) for name in _LABELS}
+    values: dict[str, object] = {_LABELS[name]: value for name, value in numbers.items() if not math.isnan(value)}
     values |= {_SETTINGS: settings, _PROBLEM: estimate.problem or "none"}
     blocks: dict[str, Table | dict[str, object]] = {"ctf": values}
     if curves is not None:

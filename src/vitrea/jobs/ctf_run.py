@@ -122,8 +122,9 @@ class _Worker:
         step = 1 / (len(fit.pattern) * pixel_size)
         image = diagnostic_image(fit, shot.optics, step)
         limits = (self._fit_settings.lowest_resolution, self._fit_settings.highest_resolution)
+        own_pixels = pixel_size if shot.kind == "spectrum" else shot.optics.pixel_size
         setting = FitSetting(
-            str(shot.path), pixel_size if shot.kind == "spectrum" else shot.optics.pixel_size, shot.optics.voltage, shot.optics.spherical_aberration,
+            str(shot.path), own_pixels, shot.optics.voltage, shot.optics.spherical_aberration,
             shot.optics.amplitude_contrast, len(image), limits,
             (self._fit_settings.defocus_min, self._fit_settings.defocus_max),
         )  # fmt: skip
