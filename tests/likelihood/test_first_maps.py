@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from vitrea.fourier.transforms import resample
+from vitrea.geometry.sampling import orientation_grid
 from vitrea.likelihood import first_maps
 from vitrea.likelihood.ab_initio import AbInitio
 from vitrea.likelihood.first_maps import enlarged, find_first_maps, shrunk_run
@@ -95,3 +96,12 @@ def test_particles_not_used_choose_the_best_first_map(
     assert [("may be wrong" in text) for text in warnings] == [True] * (2 - agreeing)
     # On the greyscale of the particles: about as strong as the true map.
     assert found.voxels[0].std() == pytest.approx(simulation.map.std(), rel=0.5)
+
+
+@pytest.mark.parametrize(("symmetry", "order"), [("C1", 1), ("D2", 1), ("D7", 2), ("O", 2), ("I1", 3)])
+def test_the_grid_is_finer_where_symmetry_leaves_few_orientations(simulation: Any, symmetry: str, order: int) -> None:
+    run = ab_initio(simulation)
+    free = replace(run, settings=replace(run.settings, symmetry=symmetry, healpix_order=4))
+    small = shrunk_run(free)
+    assert small.settings.healpix_order == order
+    assert orientation_grid(order, symmetry).size >= 100

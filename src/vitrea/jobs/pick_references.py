@@ -46,7 +46,7 @@ class PickReferences:
     @property
     def side(self) -> float:
         """Edge of the box in Å."""
-        return self.images.shape[-1] * self.pixel_size
+        return int(self.images.shape[-1]) * self.pixel_size
 
 
 def read_references(path: Path, pixel_size: float, micrograph_pixel: float, recorder: Recorder) -> PickReferences:

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from vitrea.fourier.transforms import resample
+from vitrea.geometry.sampling import orientation_grid
 from vitrea.geometry.symmetry import symmetry_matrices
 from vitrea.likelihood.maximisation import round_mask
 from vitrea.likelihood.state import ParticleState, RunState
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 # Finest detail of a first map, Å, and the pixels (per that length) of the images it is made from.
 FINEST_DETAIL = 22.0
 PIXELS_A_DETAIL = 2.7
-# HEALPix order 1: steps of 30°.
-COARSE_ORDER = 1
+# HEALPix order 1 has steps of 30°; it must leave so many orientations where symmetry makes most of them equivalent.
+COARSE_ORDER, FEWEST_ORIENTATIONS = 1, 100
 ITERATIONS = 30
 # Particles in the last iteration: fewer where each counts several times by symmetry; in the first one, a part of them.
 MOST_PARTICLES, FEWEST_PARTICLES = 2400, 600
@@ -110,7 +111,7 @@ def shrunk_run(run: AbInitio) -> AbInitio:
     most = max(FEWEST_PARTICLES, MOST_PARTICLES // len(symmetry_matrices(settings.symmetry)))
     coarse = replace(
         settings,
-        healpix_order=min(COARSE_ORDER, settings.healpix_order),
+        healpix_order=min(_coarse_order(settings.symmetry), settings.healpix_order),
         oversampling=0,
         offset_step=max(settings.offset_step, 1.5 * small.pixel_size),
         mask_edge=edge,
@@ -135,6 +136,13 @@ def shrunk_run(run: AbInitio) -> AbInitio:
         first_maps=0,
         held=np.searchsorted(pool, run.held_out()),
     )
+
+
+def _coarse_order(symmetry: str) -> int:
+    order = COARSE_ORDER
+    while orientation_grid(order, symmetry).size < FEWEST_ORIENTATIONS:
+        order += 1
+    return order
 
 
 def enlarged(voxels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
