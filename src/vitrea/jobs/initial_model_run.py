@@ -64,7 +64,7 @@ def make_initial_model(parameters: InitialModelParameters, context: Context) -> 
         announce(inputs, run, context)
         state = run.start([], particle_state(inputs.particles))
     else:
-        state = read_state(files, continued, device)
+        state = read_state(files, continued, device, context.recorder)
     make_folder(Path(f"{parameters.output}_data.star"))
     if inputs.set_aside:
         write_set_aside(Path(f"{parameters.output}_set_aside.star"), *inputs.set_aside)
