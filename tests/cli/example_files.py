@@ -64,6 +64,7 @@ def write_exposures() -> None:
     axis = np.arange(24) - 12.0
     ball = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2 < 8**2).astype(np.float32)
     write_map("molecule.mrc", Map(ball, 4.0))
+    write_map("filtered_molecule.mrc", Map(0.5 * ball + random.normal(0, 0.1, ball.shape).astype(np.float32), 4.0))
     micrographs = micrographs_from_images(
         ["Micrographs/mic1.mrc", "Micrographs/mic2.mrc"], GivenOptics(1.5, 300, 2.7, 0.1)
     )

@@ -20,7 +20,7 @@ def write_movie(
     path: str | Path,
     frames: Iterable[NDArray[Any]],
     pixel_size: float,
-    dtype: Literal["uint8", "uint16"] = "uint8",
+    dtype: Literal["uint8", "uint16", "float32"] = "uint8",
 ) -> None:
     """Write a movie, whole or not at all.
 
@@ -33,7 +33,7 @@ def write_movie(
         Whole numbers; taken one at a time.
     pixel_size : float
         Å.
-    dtype : "uint8" or "uint16"
+    dtype : "uint8", "uint16" or "float32"
         Of the pixels of a TIFF; counts beyond it are saturated.
 
     Raises
@@ -49,7 +49,7 @@ def write_movie(
         return
     import tifffile
 
-    limit = np.iinfo(dtype).max
+    limit = np.inf if dtype == "float32" else np.iinfo(dtype).max
     resolution = _PIXELS_PER_CENTIMETRE / pixel_size
     with atomic_path(path) as temporary, temporary.open("wb") as file, tifffile.TiffWriter(file) as tiff:
         for frame in frames:

@@ -61,6 +61,9 @@ JOBS: tuple[JobEntry, ...] = (
     JobEntry("subtract", "Subtract the signal outside a mask from particle images."),
     JobEntry("mask", "Make a soft solvent mask from a map, or a sphere."),
     JobEntry("postprocess", "Measure the resolution of two half maps and sharpen their sum."),
+    JobEntry(
+        "map", "Change or measure maps, images and stacks: filters, boxes, arithmetic, symmetry, statistics, pictures."
+    ),
     JobEntry("compare", "Compare two maps (placement, FSC) or the poses of two particle sets."),
     JobEntry("star copy", "Read a STAR file of any dialect and write it afresh, the same to the last digit."),
     JobEntry("star check", "Tell what other programs will stumble over in STAR files."),

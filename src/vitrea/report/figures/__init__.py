@@ -3,7 +3,7 @@
 from vitrea.report.figures.classes import class_gallery, class_maps
 from vitrea.report.figures.columns import binned_histogram, column_plot
 from vitrea.report.figures.convergence import class_convergence, convergence_curves
-from vitrea.report.figures.curves import fsc_curves
+from vitrea.report.figures.curves import fsc_curves, spectrum_curves
 from vitrea.report.figures.images import image_gallery, map_projections, map_slices
 from vitrea.report.figures.picks import marked_micrograph, threshold_curve_figure
 from vitrea.report.figures.sphere import angular_distribution, class_angular_distributions
@@ -25,5 +25,6 @@ __all__ = [
     "map_slices",
     "marked_micrograph",
     "scatter",
+    "spectrum_curves",
     "threshold_curve_figure",
 ]

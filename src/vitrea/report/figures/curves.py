@@ -55,6 +55,32 @@ def fsc_curves(
     return figure
 
 
+def spectrum_curves(amplitude: ArrayLike, power: ArrayLike, extent: float) -> Figure:
+    """Draw the power of each shell against resolution, and beside it the Guinier plot.
+
+    Parameters
+    ----------
+    amplitude, power : array, shape [shells]
+        Means of shell 0, 1, ...; shell s is at a resolution of ``extent / s`` Å. Shell 0, the mean, is not shown.
+    extent : float
+        Å, of the box.
+    """
+    figure = Figure(figsize=(9.6, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    amplitudes, powers = np.asarray(amplitude, dtype=np.float64), np.asarray(power, dtype=np.float64)
+    shells = np.flatnonzero((amplitudes > 0) & (np.arange(len(amplitudes)) > 0))
+    colour = cycle(1)[0]
+    left.semilogy(shells / extent, powers[shells], color=colour, linewidth=1.8)
+    left.set_xlim(0.0, (len(amplitudes) - 1) / extent)
+    _resolution_ticks(left, extent / (2 * (len(amplitudes) - 1)))
+    left.set_ylabel("power")
+    right.plot((shells / extent) ** 2, np.log(amplitudes[shells]), color=colour, linewidth=1.8)
+    right.locator_params(axis="x", nbins=5)
+    right.set_xlabel("1 / resolution² (1/Å²)")
+    right.set_ylabel("ln of the mean amplitude")
+    return figure
+
+
 def _resolution_ticks(axis: Axes, voxel_size: float) -> None:
     """Label an axis of spatial frequency (1/Å) with resolutions (Å)."""
     ticks = np.linspace(0.0, 0.5 / voxel_size, 6)[1:]
