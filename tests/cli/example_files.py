@@ -13,6 +13,7 @@ from vitrea.formats.mrc import write_map, write_stack
 from vitrea.formats.particle_files import write_particles
 from vitrea.formats.star import write_star
 from vitrea.formats.star_values import text_column
+from vitrea.geometry.symmetry import symmetry_matrices
 from vitrea.jobs.base import Context
 from vitrea.jobs.star_convert import StarConvertParameters
 from vitrea.jobs.star_convert import run as convert
@@ -65,6 +66,12 @@ def write_exposures() -> None:
     ball = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2 < 8**2).astype(np.float32)
     write_map("molecule.mrc", Map(ball, 4.0))
     write_map("filtered_molecule.mrc", Map(0.5 * ball + random.normal(0, 0.1, ball.shape).astype(np.float32), 4.0))
+    Path("numbers.raw").write_bytes(bytes(32) + np.arange(16 * 16 * 3, dtype="<i2").tobytes())
+    for name, group in (("tetramer.mrc", "D2"), ("capsid.mrc", "I1")):
+        points = np.array([[5.0, 3.0, 2.0], [1.0, 6.0, 3.0]]) @ symmetry_matrices(group).swapaxes(-1, -2)
+        lines = np.exp(-((axis - points.reshape(-1, 3)[:, :, None]) ** 2) / 4.5)
+        density = np.einsum("bz,by,bx->zyx", lines[:, 2], lines[:, 1], lines[:, 0])
+        write_map(name, Map(density.astype(np.float32), 4.0))
     micrographs = micrographs_from_images(
         ["Micrographs/mic1.mrc", "Micrographs/mic2.mrc"], GivenOptics(1.5, 300, 2.7, 0.1)
     )

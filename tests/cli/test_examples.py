@@ -37,9 +37,9 @@ def project(files: Path, in_tmp: Path) -> Path:
     return in_tmp
 
 
-def documented() -> list[str]:
-    """Return the commands of the page on tables, each on a line of its own in a block."""
-    page = (_DOCS / "tables.md").read_text(encoding="utf-8")
+def documented(name: str) -> list[str]:
+    """Return the commands of a page, each on a line of its own in a block."""
+    page = (_DOCS / name).read_text(encoding="utf-8")
     blocks = re.findall(r"^```\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if line.startswith("vitrea ")]
 
@@ -70,9 +70,10 @@ def test_an_example_runs(name: str, example: str, project: Path, monkeypatch: py
     assert printed.strip() or set(project.iterdir()) - before, "an example shows or writes something"
 
 
-def test_all_examples_of_the_page_on_tables_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    commands = documented()
-    assert len(commands) > 15
+@pytest.mark.parametrize(("page", "least"), [("tables.md", 16), ("maps.md", 16)])
+def test_all_examples_of_a_page_run(page: str, least: int, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = documented(page)
+    assert len(commands) >= least
     for command in commands:
         run_pipe(command, monkeypatch)
 

@@ -155,6 +155,64 @@ def symmetry_matrices(name: str) -> NDArray[np.float64]:
     return _operators(canonical_name(name))
 
 
+def symmetry_axes(name: str) -> list[tuple[int, NDArray[np.float64]]]:
+    """List the axes of a point group: fold and unit vector (x, y, z), of its two senses the upper; C1 has none."""
+    vectors = Rotation.from_matrix(symmetry_matrices(name)[1:]).as_rotvec()
+    found: list[tuple[int, NDArray[np.float64]]] = []
+    # The smallest turn about an axis tells its fold, and comes first.
+    for vector in vectors[np.argsort(np.linalg.norm(vectors, axis=1), kind="stable")]:
+        angle = float(np.linalg.norm(vector))
+        axis = vector / angle
+        axis = axis * next((np.sign(part) for part in axis[::-1] if abs(part) > 1e-6), 1.0)
+        if all(abs(axis @ other) < 1 - 1e-6 for _, other in found):
+            found.append((round(2 * np.pi / angle), axis))
+    return sorted(found, key=lambda item: -item[0])
+
+
+def change_of_setting(first: str, second: str) -> NDArray[np.float64]:
+    """Return the smallest rotation that brings a map from one setting of the icosahedral group to another.
+
+    Parameters
+    ----------
+    first, second : str
+        I1, I2 (or I), I3, I4.
+
+    Returns
+    -------
+    array, shape [3, 3]
+        Q, which sends the point x of the map to Q x; the operators R become ``Q R Q^T``.
+
+    Raises
+    ------
+    InputError
+        If one of them is another group.
+    """
+    names = [canonical_name(first), canonical_name(second)]
+    for name in names:
+        if name[0] != "I":
+            raise InputError(f"only icosahedral symmetry has several settings (I1, I2, I3, I4), {name} has one")
+    # Three twofold axes at right angles of the one, laid in all ways onto those of the other.
+    start = _twofold_frames(names[0])[0]
+    wanted = symmetry_matrices(names[1])
+    turns = [end @ turn @ start.T for end in _twofold_frames(names[1]) for turn in symmetry_matrices("O")]
+    given = symmetry_matrices(names[0])
+    fitting = [turn for turn in turns if _same_group(turn @ given @ turn.T, wanted)]
+    best: NDArray[np.float64] = max(fitting, key=np.trace)
+    return best
+
+
+def _twofold_frames(name: str) -> list[NDArray[np.float64]]:
+    """Return the right-handed frames, in columns, of three twofold axes at right angles."""
+    axes = [axis for fold, axis in symmetry_axes(name) if fold == 2]
+    right = [(one, other) for i, one in enumerate(axes) for other in axes[i + 1 :] if abs(one @ other) < 1e-6]
+    return [np.stack([one, other, np.cross(one, other)], axis=1) for one, other in right]
+
+
+def _same_group(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
+    traces = first.reshape(-1, 9) @ second.reshape(-1, 9).T
+    return bool((traces.max(axis=1) > 3 - 1e-6).all())
+
+
 def symmetry_distance(a: ArrayLike, b: ArrayLike, name: str) -> NDArray[np.float64]:
     """Smallest angle in degrees between rotation `a` and any symmetry-equivalent ``b @ R`` of rotation `b`.
 

@@ -64,6 +64,8 @@ JOBS: tuple[JobEntry, ...] = (
     JobEntry(
         "map", "Change or measure maps, images and stacks: filters, boxes, arithmetic, symmetry, statistics, pictures."
     ),
+    JobEntry("convert", "Convert images and maps between MRC, SPIDER, IMAGIC, TIFF and raw files."),
+    JobEntry("symmetry", "Find the point group and the axes of a map, align it to them, or change its setting."),
     JobEntry("compare", "Compare two maps (placement, FSC) or the poses of two particle sets."),
     JobEntry("star copy", "Read a STAR file of any dialect and write it afresh, the same to the last digit."),
     JobEntry("star check", "Tell what other programs will stumble over in STAR files."),

@@ -51,6 +51,7 @@ SYMMETRIC = 0.5
 Maps without symmetry reach 0.2 to 0.4 along their best axis (the less, the finer the resolution), symmetric ones
 without noise more than 0.9.
 """
+_POLYHEDRAL_FOLDS = {"T": {2, 3}, "O": {2, 3, 4}, "I2": {2, 3, 5}}
 _AS_GOOD = 0.85  # of the best correlation: what groups reach that a map has, but not those it has by half
 
 
@@ -136,6 +137,36 @@ def rank_symmetries(
         raise InputError("the axis of D1 is that of C2, in another place; give C2")
     map_ = _LowResolutionMap(_as_density(voxels), voxel_size, resolution, diameter)
     return [_find(map_, name) for name in names]
+
+
+def search_symmetry(
+    voxels: Floats | Tensor,
+    voxel_size: float,
+    largest_fold: int = 8,
+    *,
+    resolution: float = 20.0,
+    diameter: float = 0.0,
+) -> list[SymmetryAxes]:
+    """Find the axes of all point groups that a map may have; other parameters as in `find_symmetry_axes`.
+
+    Parameters
+    ----------
+    largest_fold : int
+        Cn and Dn are looked for up to this n. A group is looked for only where its cyclic subgroups are there.
+
+    Returns
+    -------
+    list of SymmetryAxes
+        C2 ... Cn, and those of Dn, T, O, I2 that were looked for.
+    """
+    map_ = _LowResolutionMap(_as_density(voxels), voxel_size, resolution, diameter)
+    found = [_find(map_, f"C{fold}") for fold in range(2, max(5, largest_fold) + 1)]
+    there = {int(axes.group[1:]) for axes in found if axes.correlation >= SYMMETRIC}
+    if 2 in there:
+        groups = [f"D{fold}" for fold in sorted(there) if fold <= largest_fold]
+        groups += [group for group, folds in _POLYHEDRAL_FOLDS.items() if folds <= there]
+        found += [_find(map_, group) for group in groups]
+    return found
 
 
 def choose_symmetry(found: Sequence[SymmetryAxes]) -> SymmetryAxes | None:
