@@ -35,6 +35,8 @@ _COMMANDS = {
     "--recenter --recenter_x 0 --recenter_y 0 --recenter_z 0 --only_do_unfinished --pipeline_control Extract/job007/",
     "preprocess": "--operate_on stack.spi --operate_out out --set_angpix 1.77 --window 64 --norm --bg_radius 24 "
     "--no_ramp",
+    "map": "--i emd.mrc --o ref.mrc --angpix 4.1 --rescale_angpix 3.85 --force_header_angpix 3.85 --new_box 200 "
+    "--lowpass 25 --filter_edge_width 5 --flipX --multiply_constant -1 --sym D2",
     "mask": "--i run_class001.mrc --o mask.mrc --lowpass 15 --ini_threshold 0.05 --extend_inimask 2 "
     "--width_soft_edge 5 --j 1",
     "postprocess": "--i run_half1_class001_unfil.mrc --mask mask.mrc --mtf mtf_k2_200kV.star --mtf_angpix 0.885 "
@@ -58,6 +60,7 @@ _EXPECTED = {
     ],
     "extract": ["--box-size 256", "--scale 64", "--normalise", "--background-radius 25.0", "--float16", "--recenter"],
     "preprocess": ["--pixel-size 1.77", "--window 64", "--no-ramp"],
+    "map": ["--pixel-size 4.1", "--rescale-angpix 3.85", "--new-box 200", "--flip-x", "--symmetry D2"],
     "mask": ["--threshold 0.05", "--extend 2.0", "--soft-edge 5.0", "--lowpass 15.0"],
     "postprocess": ["--mtf-pixel-size 0.885", "--auto-bfactor", "--mask mask.mrc"],
 }
