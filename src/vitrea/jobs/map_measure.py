@@ -80,7 +80,7 @@ def _one(source: Source) -> NDArray[np.float32]:
         raise InputError(
             f"{source.file.path} holds {len(source.sections)} images; name one, as in 3@{source.file.path}"
         )
-    image = next(source.chunks())[1][0]
+    image: NDArray[np.float32] = next(source.chunks())[1][0]
     if len(set(image.shape)) > 1:
         raise InputError(
             f"{source.file.path} must be square, or a cube; it is {' x '.join(map(str, image.shape[::-1]))}"
@@ -105,7 +105,8 @@ def _fsc(parameters: MapParameters, source: Source, output: str) -> None:
             f"--fsc {parameters.fsc} has {other.pixel_size:g} Å per pixel, {source.file.path} {source.pixel_size:g}; "
             "give --angpix if a header is wrong"
         )
-    fsc = fourier_shell_correlation(*(torch.from_numpy(one).double() for one in (first, second)), dims=source.dims)
+    one, two = torch.from_numpy(first).double(), torch.from_numpy(second).double()
+    fsc = fourier_shell_correlation(one, two, source.dims)
     size, pixel = first.shape[-1], source.pixel_size
     comment = "\n".join(
         f"FSC = {threshold}: {interpolated_resolution_at(fsc, threshold, pixel, size):.3f} Å"
