@@ -224,11 +224,14 @@ class AbInitio(Classification):
         """Log-likelihood of some particles under a model's maps, when nothing is known of their poses, nats.
 
         Their noise is taken to be all the power they have: a spectrum that went down with what a map was fitted to
-        would make it look like a better one.
+        would make it look like a better one. It is that of whole images: inside a mask fewer samples are independent
+        than there are, and each would count in full.
         """
         poses = self.poses(replace(state.sampling, perturbation=0.0), self.scheme.classes, 0)
         flat = np.full(poses.direction_count, 1.0 / poses.direction_count)
-        model = replace(model, sigma2_noise=self.initial_noise(chosen), scale=np.ones_like(model.scale))
+        preparer = self.preparer(radius)
+        noise = self.initial_noise(chosen) / float(preparer.mask.square().mean())
+        model = replace(model, sigma2_noise=noise, scale=np.ones_like(model.scale))
         model = model.with_classes(replace(group, direction_prior=flat) for group in model.classes)
         expectation = Expectation(
             self.data,
@@ -236,7 +239,7 @@ class AbInitio(Classification):
             model,
             self.references(model, radius),
             Search(poses),
-            self.preparer(radius),
+            preparer,
             memory=self.memory,
             seed=self.settings.seed,
             recorder=self.recorder,

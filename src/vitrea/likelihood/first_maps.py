@@ -117,6 +117,9 @@ def shrunk_run(run: AbInitio) -> AbInitio:
         mask_edge=edge,
         maximum_iterations=ITERATIONS,
         accuracy_particles=0,
+        # While a map is chance, factors on images and map drive each other away.
+        norm_correction=False,
+        scale_correction=False,
     )
     return replace(
         run,
