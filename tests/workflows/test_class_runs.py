@@ -65,8 +65,8 @@ KINDS = {
     "initial-model": Kind(
         "initial-model",
         (
-            "--iter", "3", "--starts", "2", "--healpix_order", "1", "--sym", "C2", "--particles_at_start", "60",
-            "--particles_at_end", "150",
+            "--first_maps", "1", "--iter", "3", "--starts", "2", "--healpix_order", "1", "--sym", "C2",
+            "--particles_at_start", "60", "--particles_at_end", "150",
         ),
         6,
         ("class001.mrc",),
