@@ -177,7 +177,9 @@ def positive_centre_of_mass(image: NDArray[Any]) -> Doubles:
     weight = np.clip(np.asarray(image, dtype=np.float64), 0.0, None)
     if weight.sum() <= 0:
         return np.zeros(weight.ndim)
-    return np.array(ndimage.center_of_mass(weight))[::-1] - np.array(weight.shape)[::-1] // 2
+    found = np.array(ndimage.center_of_mass(weight))[::-1] - np.array(weight.shape)[::-1] // 2
+    centre: Doubles = found.astype(np.float64)
+    return centre
 
 
 def _check(operations: Operations, dims: int) -> None:
@@ -310,9 +312,9 @@ def _randomised(maps: Tensor, resolution: float, pixel_size: float) -> Tensor:
 
 
 def _moved(values: Doubles, operations: Operations, dims: int) -> Doubles:
-    flipped = [
+    flipped = tuple(
         -1 - axis for axis, wanted in enumerate((operations.flip_x, operations.flip_y, operations.flip_z)) if wanted
-    ]
+    )
     values = np.flip(values, flipped) if flipped else values
     if operations.invert_hand:
         values = invert_hand(torch.from_numpy(np.ascontiguousarray(values))).numpy()
@@ -344,7 +346,7 @@ def shifted(image: NDArray[Any], shifts: NDArray[Any], *, linear: bool = False) 
     moves = np.asarray(shifts, dtype=np.float64)
     if linear or (moves == moves.round()).all():
         return np.asarray(ndimage.shift(np.asarray(image, dtype=np.float64), moves[::-1], order=1, mode="constant"))
-    moved = _in_square(
+    moved: Doubles = _in_square(
         np.asarray(image, dtype=np.float64)[None], dims, lambda one: shift(one, torch.from_numpy(moves))
     )[0]
     for axis, (move, edge) in enumerate(zip(moves[::-1], image.shape, strict=True)):
