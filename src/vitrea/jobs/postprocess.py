@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrea.jobs.base import Context, Job, JobParameters, parameter
-from vitrea.jobs.map_inputs import check_same_grid, make_folder, read_cubic_map, read_mask
+from vitrea.jobs.half_map_inputs import read_half_maps
+from vitrea.jobs.map_inputs import make_folder, read_mask
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
 from vitrea.records.table import Table
@@ -97,7 +98,7 @@ def run(parameters: PostprocessParameters, context: Context) -> None:
     from vitrea.maps.postprocess import postprocess
 
     recorder = context.recorder
-    half1, half2, second_path = _read_halves(parameters, context)
+    half1, half2, second_path = read_half_maps(parameters.half1, parameters.half2, parameters.pixel_size, recorder)
     settings = _settings(parameters, half1.voxel_size, context)
     mask, mask_name = _mask(parameters, half1, half2)
     make_folder(parameters.output)
@@ -128,21 +129,6 @@ def run(parameters: PostprocessParameters, context: Context) -> None:
         text=f"Final resolution {result.fsc.resolution:.2f} Å (FSC = 0.143), B-factor {result.bfactor:.0f} Å²; "
         f"sharpened map in {_with(parameters.output, '.mrc')}",
     )
-
-
-def _read_halves(parameters: PostprocessParameters, context: Context) -> tuple[Map, Map, Path]:
-    second_path = parameters.half2
-    if second_path is None:
-        name = parameters.half1.name
-        if "half1" not in name:
-            raise InputError(f"--i: {name} does not contain 'half1', so name the second half map with --i2")
-        second_path = parameters.half1.with_name(name.replace("half1", "half2"))
-    half1 = read_cubic_map(parameters.half1, parameters.pixel_size, context.recorder)
-    half2 = read_cubic_map(second_path, parameters.pixel_size)
-    check_same_grid(half1, parameters.half1, half2, second_path)
-    if np.array_equal(half1.voxels, half2.voxels):
-        raise InputError(f"{parameters.half1} and {second_path} are the same map: give two independent halves")
-    return half1, half2, second_path
 
 
 def _settings(parameters: PostprocessParameters, voxel_size: float, context: Context) -> SharpeningSettings:
