@@ -10,15 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from vitrea.formats.gain import FrameCorrection
-from vitrea.motion import correction as correction_module
-from vitrea.motion.correction import (
-    BadMovieError,
-    CorrectedMovie,
-    CorrectionSettings,
-    binned_shape,
-    correct_movie,
-)
+from vitrea.motion import frames as frames_module
+from vitrea.motion.alignment import AlignmentSettings
+from vitrea.motion.correction import BadMovieError, CorrectedMovie, CorrectionSettings, correct_movie
 from vitrea.motion.distortion import Distortion, undistort
+from vitrea.motion.frames import FrameTransforms, aligned_averages, binned_shape
 from vitrea.motion.sums import Exposure
 from vitrea.optics.dose import exposure_filters, frame_exposures
 
@@ -140,9 +136,27 @@ def test_gain_is_applied(movie: SyntheticMovie) -> None:
 def test_without_memory_frames_are_transformed_again(movie: SyntheticMovie, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = CorrectionSettings(patches=(3, 3))
     kept = corrected(movie.frames, settings)
-    monkeypatch.setattr(correction_module, "available_memory", lambda device: 0)
+    monkeypatch.setattr(frames_module, "available_memory", lambda device: 0)
     again = corrected(movie.frames, settings)
     np.testing.assert_array_equal(plain_sum(kept), plain_sum(again))
+
+
+def test_averages_of_aligned_frames() -> None:
+    """Three averages of three frames that drift by 3.6 pixels each; the two left over are not used."""
+    shape = (128, 160)
+    pattern = np.random.default_rng(5).normal(10, 1, shape).astype(np.float32)
+    frames = [np.roll(pattern, (-2 * n, 3 * n), axis=(0, 1)) for n in range(12)]
+    source = FrameTransforms(frames.__getitem__, range(1, 12), FrameCorrection(shape), 1.0, torch.device("cpu"))
+    averages, aligned = aligned_averages(source, 3, PIXEL, AlignmentSettings())
+    found = list(averages)
+    assert aligned
+    assert len(found) == 3
+    for one in found:
+        assert one.mean() == pytest.approx(pattern.mean(), rel=1e-5)
+        np.testing.assert_allclose(one, frames[1], atol=0.1)
+    lost, aligned = aligned_averages(source, 3, PIXEL, AlignmentSettings(max_iterations=1))
+    assert not aligned
+    np.testing.assert_allclose(next(lost), np.mean(frames[1:4], axis=0), atol=1e-4)
 
 
 def test_spectrum_is_the_sum_of_amplitudes() -> None:

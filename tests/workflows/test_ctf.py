@@ -138,6 +138,20 @@ def test_movies_as_means_of_frames(in_tmp: Path) -> None:
         estimate(input=("movie.mrcs",), output="no.star")
 
 
+def test_frames_that_drift_are_aligned_before_they_are_averaged(in_tmp: Path) -> None:
+    """27 Å of drift within each average leave no ring along it."""
+    rng = np.random.default_rng(4)
+    still = micrograph(15000, 14200, 10, signal=1.0, seed=3)
+    frames = np.stack([np.roll(still, (3 * n, 5 * n), axis=(0, 1)) for n in range(8)]) * 20 + 100
+    write_stack("movie.mrcs", (frames + 20 * rng.standard_normal(frames.shape)).astype(np.float32), PIXEL)
+    estimate(input=("movie.mrcs",), output="ctf.star", movies=True)
+    estimate(input=("movie.mrcs",), output="blurred.star", movies=True, align_frames=False)
+    found, blurred = (read_movies(name).table for name in ("ctf.star", "blurred.star"))
+    assert found["rlnDefocusU"][0] == pytest.approx(15000, abs=80)
+    assert found["rlnDefocusV"][0] == pytest.approx(14200, abs=80)
+    assert found["rlnCtfFigureOfMerit"][0] > 1.3 * blurred["rlnCtfFigureOfMerit"][0]
+
+
 def test_given_spectra_and_sums_without_exposure_weighting(folder: Path) -> None:
     image = micrograph(20000, 18500, -60, seed=1)
     spectrum = amplitude_spectrum([image], PIXEL, 256)

@@ -31,6 +31,8 @@ class CtfParameters(JobParameters):
     faster or slower one. Micrographs that cannot be read, are constant, or show no rings are set aside: named in
     <folder>/set_aside.star with the reason; the rest goes on.
 
+    Frames of a movie are aligned as a whole before some are averaged; amplitude spectra of the averages are then added.
+
     With --ctffind_exe that program is run instead, once for each micrograph; its results are read from its files.
     """
 
@@ -62,6 +64,9 @@ class CtfParameters(JobParameters):
         options=["--avg_movie_frames"],
         cistem="Number of frames to average",
         ge=1,
+    )
+    align_frames: bool = parameter(
+        True, "Align the frames of a movie before they are averaged; CTFFIND does not.", expert=True
     )
     only_do_unfinished: bool = parameter(
         False, "Go on with a job that was stopped: keep the fits of the same settings.", options=["--continue"]

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from vitrea import __version__
 from vitrea.compute.processors import available_threads
 from vitrea.formats.ctffind import FitSetting
-from vitrea.formats.gain import read_frame_correction
-from vitrea.formats.movies import open_movie
+from vitrea.formats.gain import FrameCorrection, read_frame_correction
+from vitrea.formats.movies import Movie, open_movie
 from vitrea.jobs.ctf import CtfParameters
 from vitrea.jobs.ctf_external import CtffindProgram
 from vitrea.jobs.ctf_files import Drawing, Estimate, read_estimate, result_file, write_fit
@@ -63,7 +63,7 @@ def estimate_all(
     settings = " ".join(
         f"{name}={value}" for name, value in parameters.model_dump().items() if name not in _NOT_SETTINGS
     )
-    worker = _Worker(parameters, program, settings)
+    worker = _Worker(parameters, program, settings, recorder)
     recorder.stage("CTF estimation", len(given.shots), "micrographs")
     results: list[tuple[Shot, Estimate]] = []
     problems: list[Problem] = []
@@ -84,8 +84,11 @@ def estimate_all(
 class _Worker:
     """Estimates the CTF of one shot after another; safe to use from several threads."""
 
-    def __init__(self, parameters: CtfParameters, program: CtffindProgram | None, settings: str) -> None:
+    def __init__(
+        self, parameters: CtfParameters, program: CtffindProgram | None, settings: str, recorder: Recorder
+    ) -> None:
         self._parameters = parameters
+        self._recorder = recorder
         self._program = program
         self._settings = settings
         self._fit_settings = fit_settings(parameters)
@@ -157,11 +160,30 @@ class _Worker:
             size = min(size, len(movie))
             shape = movie.header.shape[1:]
             correction = self._correction(shot.gain, shot.defects, shape, for_eer=movie.header.kind == "EER")
+            if self._parameters.align_frames:
+                yield from self._aligned(movie, correction, size, shot)
+                return
             for first in range(0, len(movie) - size + 1, size):
                 total = correction.apply(movie.read(first), first)
                 for number in range(first + 1, first + size):
                     total += correction.apply(movie.read(number), number)
+                total /= size
                 yield _windowed(total, self._parameters.window, shot)
+
+    def _aligned(
+        self, movie: Movie, correction: FrameCorrection, size: int, shot: Shot
+    ) -> Iterator[NDArray[np.float32]]:
+        import torch  # by far the slowest to load; fits of micrographs do without
+
+        from vitrea.motion.alignment import AlignmentSettings
+        from vitrea.motion.frames import FrameTransforms, aligned_averages
+
+        source = FrameTransforms(movie.read, range(len(movie)), correction, 1.0, torch.device("cpu"))
+        averages, settled = aligned_averages(source, size, shot.optics.pixel_size, AlignmentSettings())
+        if not settled:
+            self._recorder.warn(f"{shot.name}: its frames could not be aligned; they are averaged as they are")
+        for average in averages:
+            yield _windowed(average, self._parameters.window, shot)
 
 
 def fit_settings(parameters: CtfParameters) -> FitSettings:

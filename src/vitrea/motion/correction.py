@@ -11,19 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitrea.compute.memory import available_memory
 from vitrea.formats.gain import FrameCorrection
-from vitrea.fourier.rectangles import Shape, crop_rectangle, rectangle_to_fourier, rectangle_to_real, shift_ramps
-from vitrea.motion.alignment import (
-    Alignment,
-    AlignmentSettings,
-    align_frames,
-    alignment_shape,
-    component_weight,
-    smooth_shifts,
-)
+from vitrea.fourier.rectangles import Shape, rectangle_to_real, shift_ramps
+from vitrea.motion.alignment import Alignment, AlignmentSettings, component_weight, smooth_shifts
 from vitrea.motion.defects import find_hot_pixels
 from vitrea.motion.distortion import Distortion, correct_distortion
+from vitrea.motion.frames import FrameTransforms, align_whole, pixel_ratio
 from vitrea.motion.local import (
     LocalMotion,
     Patches,
@@ -40,8 +33,6 @@ FEWEST_PATCHES = 3
 # Pixels: trajectories that the model misses by more are not understood, and it is not applied. RELION's figure.
 _LARGEST_RESIDUAL = 10.0
 _FEWEST_FRAMES = 3
-# Part of the free memory that may hold transforms of frames; beyond it frames are read and transformed twice.
-_MEMORY_SHARE = 0.5
 
 
 class BadMovieError(Exception):
@@ -130,12 +121,6 @@ class CorrectedMovie:
     notes: tuple[str, ...] = ()
 
 
-def binned_shape(shape: Shape, bin_factor: float) -> Shape:
-    """Return rows and columns after binning, even numbers, as RELION wants them."""
-    rows, columns = (2 * round(length / bin_factor / 2) for length in shape)
-    return (rows, columns) if bin_factor > 1 else shape
-
-
 def correct_movie(
     raw: Callable[[int], NDArray[Any]],
     count: int,
@@ -171,8 +156,8 @@ def correct_movie(
     if settings.find_hot:
         hot = find_hot_pixels(total, correction.dead)
         correction = correction.with_dead_pixels(hot) if hot.any() else correction
-    source = _Frames(raw, numbers, correction, settings.bin_factor, device)
-    measured = _measure(source, len(numbers), pixel_size, settings)
+    source = FrameTransforms(raw, numbers, correction, settings.bin_factor, device)
+    measured = _measure(source, pixel_size, settings)
     sums, final_pixel = _sum(source, measured, pixel_size, numbers.start, settings)
     too_few = f"it has only {count} frames; --last_frame_sum asks for {settings.last}" if settings.last > count else ""
     return CorrectedMovie(
@@ -201,13 +186,11 @@ class _Measured:
     notes: tuple[str, ...] = ()
 
 
-def _measure(source: _Frames, count: int, pixel_size: float, settings: CorrectionSettings) -> _Measured:
+def _measure(source: FrameTransforms, pixel_size: float, settings: CorrectionSettings) -> _Measured:
     """Align whole frames and, where there are enough patches, these."""
-    shape = alignment_shape(source.shape, pixel_size * settings.bin_factor, settings.alignment.b_factor)
-    small = torch.stack([source.coarse(number, shape) for number in range(count)])
-    scale = _ratio(source.full, shape)
+    found, small, shape = align_whole(source, pixel_size, settings.alignment)
+    scale = pixel_ratio(source.full, shape)
     pixel = (pixel_size * scale[0], pixel_size * scale[1])
-    found = align_frames(small, shape, pixel, settings.alignment)
     whole = replace(found, shifts=found.shifts * scale, largest=found.largest * max(scale))
     notes = () if found.converged else (f"shifts had not settled after {found.iterations} iterations",)
     if min(settings.patches) < FEWEST_PATCHES:
@@ -218,10 +201,10 @@ def _measure(source: _Frames, count: int, pixel_size: float, settings: Correctio
 
 
 def _sum(
-    source: _Frames, measured: _Measured, pixel_size: float, first: int, settings: CorrectionSettings
+    source: FrameTransforms, measured: _Measured, pixel_size: float, first: int, settings: CorrectionSettings
 ) -> tuple[Sums, float]:
     """Return the sums and their pixel size; `first` is the number of the first frame, from 0."""
-    scale = _ratio(source.full, source.shape)
+    scale = pixel_ratio(source.full, source.shape)
     pixel = pixel_size * scale[0]
     geometry = FrameGeometry(source.shape, pixel, measured.whole.shifts / scale, measured.model, scale, first)
     count = len(measured.whole.shifts)
@@ -241,11 +224,6 @@ def _frames_used(count: int, settings: CorrectionSettings) -> range:
     return numbers
 
 
-def _ratio(shape: Shape, other: Shape) -> tuple[float, float]:
-    """Return how many pixels along x and y make one of the other shape."""
-    return shape[1] / other[1], shape[0] / other[0]
-
-
 def _total(raw: Callable[[int], NDArray[Any]], numbers: range, correction: FrameCorrection) -> NDArray[np.float32]:
     """Sum the frames with the gain applied; each must hold something."""
     total: NDArray[np.float32] | None = None
@@ -259,42 +237,6 @@ def _total(raw: Callable[[int], NDArray[Any]], numbers: range, correction: Frame
     if total is None:
         raise BadMovieError("it has no frames")
     return total if correction.gain is None else total * correction.gain
-
-
-class _Frames:
-    """Transforms of frames at the sampling of the sums, held where memory allows."""
-
-    def __init__(
-        self,
-        raw: Callable[[int], NDArray[Any]],
-        numbers: range,
-        correction: FrameCorrection,
-        bin_factor: float,
-        device: torch.device,
-    ) -> None:
-        self._raw, self._numbers, self._correction, self._device = raw, numbers, correction, device
-        self.full: Shape = (correction.dead.shape[0], correction.dead.shape[1])
-        self.shape = binned_shape(self.full, bin_factor)
-        size = 8 * self.shape[0] * (self.shape[1] // 2 + 1)
-        self._keep = len(numbers) * size < _MEMORY_SHARE * available_memory(device)
-        self._kept: dict[int, Tensor] = {}
-
-    def __call__(self, number: int) -> Tensor:
-        """Return the transform of the i-th frame used."""
-        if number in self._kept:
-            return self._kept[number]
-        frame = self._numbers[number]
-        image = torch.from_numpy(self._correction.apply(self._raw(frame), frame)).to(self._device)
-        transform = rectangle_to_fourier(image)
-        if self.shape != self.full:
-            transform = crop_rectangle(transform, self.full, self.shape)
-        if self._keep:
-            self._kept[number] = transform
-        return transform
-
-    def coarse(self, number: int, shape: Shape) -> Tensor:
-        """Return it at the sampling of the alignment."""
-        return crop_rectangle(self(number), self.shape, shape)
 
 
 @dataclass(frozen=True)

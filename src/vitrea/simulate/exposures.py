@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitrea.kernels.spline_warp import spline_coefficients, warp_spline
 from vitrea.simulate.canvas import Canvas
 from vitrea.simulate.motion import Motion
 from vitrea.simulate.scene import Scene
@@ -30,26 +29,19 @@ def expected_frames(
     transfer : Tensor, optional
         The detector's MTF on the half transform of the canvas.
     motion : Motion, optional
-        Of the specimen. Drift is a ramp of phases, exact; local motion is interpolated (`kernels.spline_warp`).
+        Of the specimen. Drift is a ramp of phases, exact; for local motion see `Scene.contrasts`.
 
     Yields
     ------
     ndarray of float32, shape [height, width]
     """
     canvas = scene.canvas
-    area = (canvas.top, canvas.left, canvas.height, canvas.width)
-    for frame, contrast in enumerate(scene.contrasts(frames, seed)):
+    for frame, contrast in enumerate(scene.contrasts(frames, seed, motion)):
         if transfer is not None:
             contrast *= transfer
         if motion is not None:
             _shift(canvas, contrast, motion.drift[frame])
-        if motion is not None and motion.local.any():
-            drift = (float(motion.drift[frame, 0]), float(motion.drift[frame, 1]))
-            coefficients = spline_coefficients(contrast, canvas.shape)
-            field = warp_spline(coefficients, canvas.shape, motion.field(frame), area, drift)
-        else:
-            field = canvas.crop(canvas.to_real(contrast))
-        yield np.asarray((1 + field).numpy())
+        yield np.asarray((1 + canvas.crop(canvas.to_real(contrast))).numpy())
 
 
 def _shift(canvas: Canvas, transform: Tensor, shift: NDArray[np.float64]) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from vitrea.optics.ctf import ctf
 from vitrea.simulate.amorphous import carbon_power
 from vitrea.simulate.canvas import Canvas
+from vitrea.simulate.deformation import Deformation
 from vitrea.simulate.imaging import Imaging, Lens
 from vitrea.simulate.scattering import (
     CARBON,
@@ -92,6 +93,13 @@ class Landscape:
         mean = ctf(y, x, plain, lens.defocus[None], shift)[0] * canvas.to_fourier(self.phase)
         grain = ctf(y, x, imaging.optics, lens.defocus[None], shift)[0] * canvas.to_fourier(self.grain)
         return canvas.to_fourier(self.passed - 1) - 2 * envelope * (mean + grain)
+
+    def moved(self, deformation: Deformation) -> Landscape:
+        """Return the landscape after it was moved; the mask tells of the first frame."""
+        move = deformation.moved
+        # What is outside the canvas is as at its opposite edge: a step there must not ring above full transmission.
+        passed = move(self.passed).clamp_(0.0, float(self.passed.max()))
+        return replace(self, phase=move(self.phase), grain=move(self.grain), passed=passed)
 
     def clear(self, canvas: Canvas, distance: float) -> NDArray[np.bool_]:
         """Tell where in the image there is nothing but ice within a distance in Å."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,8 +17,10 @@ from vitrea.optics.transfer import particle_aberrations, particle_ctf
 from vitrea.records.particles import Particles
 from vitrea.simulate.amorphous import ice_average, ice_power, ice_steps, layer_transfer
 from vitrea.simulate.canvas import Canvas
+from vitrea.simulate.deformation import Deformation
 from vitrea.simulate.imaging import Imaging, Lens
 from vitrea.simulate.landscape import Landscape
+from vitrea.simulate.motion import Motion
 from vitrea.simulate.projections import Projector
 from vitrea.simulate.scattering import interaction_constant
 
@@ -65,19 +68,26 @@ class Scene:
         self.canvas, self.imaging, self.lens = canvas, imaging, lens
         self.frequency = canvas.radius()
         self._envelope = torch.exp(-imaging.b_factor / 4 * self.frequency.square()) * imaging.visibility
-        self.particles = canvas.to_fourier(particle_contrast(canvas, projectors, field, interaction_constant(
-            imaging.optics.voltage))) * self._envelope.float()  # fmt: skip
+        self._patches = ParticlePatches(canvas, projectors, field, interaction_constant(imaging.optics.voltage))
+        self.particles = self._seen(self._patches.contrast())
+        self._landscape = landscape
         self.surroundings = landscape.contrast(canvas, imaging, lens) if landscape else None
         power = ice_power(self.frequency, imaging.ice_thickness, imaging.optics.voltage)
-        self.ice_amplitude = (2 * self._transfer() * power.sqrt() * self._envelope / canvas.pixel_size).float()
+        self._grain = (power.sqrt() / canvas.pixel_size).float()  # of the phase of ice
+        self._lens = (2 * self._transfer() * self._envelope).float()
+        self.ice_amplitude = self._grain * self._lens
+
+    def _seen(self, contrast: Tensor) -> Tensor:
+        """Transform a contrast to which CTFs have been applied, and put the envelope of the lens upon it."""
+        return self.canvas.to_fourier(contrast) * self._envelope.float()
 
     def _transfer(self) -> Tensor:
         y, x = self.canvas.frequencies()
         thickness = self.imaging.ice_thickness
         return layer_transfer(y, x, self.imaging.optics, self.lens.defocus, self.lens.phase_shift, thickness)
 
-    def contrasts(self, frames: int, seed: Sequence[int]) -> Iterator[Tensor]:
-        """Yield the contrast of each frame, not moved: complex64, half transform of the canvas.
+    def contrasts(self, frames: int, seed: Sequence[int], motion: Motion | None = None) -> Iterator[Tensor]:
+        """Yield the contrast of each frame: complex64, half transform of the canvas.
 
         Parameters
         ----------
@@ -85,18 +95,34 @@ class Scene:
             Of equal exposure.
         seed : sequence of int
             Of the ice.
+        motion : Motion, optional
+            Its local part moves the specimen before the lens shows it: the CTF stays what it is, and particles are
+            moved as they are. The drift of the whole is left to the caller.
         """
         imaging = self.imaging
         exposure = imaging.exposure / frames
         left = imaging.surviving(self.frequency, imaging.pre_exposure, exposure).float()
         fading = imaging.surviving(self.frequency, exposure, 0.0).float()  # from one frame to the next
-        for ice in self.ice(frames, seed):
-            contrast = torch.addcmul(ice, self.particles, left)
-            yield contrast if self.surroundings is None else contrast.add_(self.surroundings)
+        moves = motion is not None and bool(motion.local.any())
+        for frame, grain in enumerate(self._grains(frames, seed)):
+            particles, surroundings = self.particles, self.surroundings
+            if moves and motion is not None:
+                deformation = Deformation(self.canvas, motion.field(frame))
+                grain = deformation.moved_transform(grain)
+                particles = self._seen(self._patches.contrast(deformation))
+                if self._landscape is not None:
+                    surroundings = self._landscape.moved(deformation).contrast(self.canvas, imaging, self.lens)
+            contrast = torch.addcmul(grain.mul_(self._lens), particles, left)
+            yield contrast if surroundings is None else contrast.add_(surroundings)
             left *= fading
 
     def ice(self, frames: int, seed: Sequence[int]) -> Iterator[Tensor]:
-        """Yield the contrast of the ice in each frame; parameters as in `contrasts`.
+        """Yield the contrast of the ice in each frame at rest; parameters as in `contrasts`."""
+        for grain in self._grains(frames, seed):
+            yield grain.mul_(self._lens)
+
+    def _grains(self, frames: int, seed: Sequence[int]) -> Iterator[Tensor]:
+        """Yield the phase of the ice in each frame, half transform of the canvas.
 
         Ice is a random process of which each frame is the average over its exposure: an Ornstein-Uhlenbeck process per
         component, so that the sum of all frames does not depend on how many there are.
@@ -104,12 +130,10 @@ class Scene:
         random = np.random.default_rng([*seed, _ICE])
         exposure = self.imaging.exposure / frames
         if frames == 1:
-            yield self.canvas.white(random) * (
-                ice_average(self.frequency, exposure).sqrt().float() * self.ice_amplitude
-            )
+            yield self.canvas.white(random) * (ice_average(self.frequency, exposure).sqrt().float() * self._grain)
             return
         kept, entering, following, fresh, renewed = ice_steps(self.frequency, exposure)
-        entering, following, fresh = (part * self.ice_amplitude for part in (entering, following, fresh))
+        entering, following, fresh = (part * self._grain for part in (entering, following, fresh))
         state = self.canvas.white(random)
         for _ in range(frames):
             news = self.canvas.white(random)
@@ -117,10 +141,8 @@ class Scene:
             state = state.mul_(kept).addcmul_(renewed, news)
 
 
-def particle_contrast(
-    canvas: Canvas, projectors: Sequence[Projector], field: Particles, phase_per_volt: float
-) -> Tensor:
-    """Add up the images of particles, each at its own defocus.
+class ParticlePatches:
+    """Images of particles, each at its own defocus, to be added up on a canvas wherever they have moved.
 
     Parameters
     ----------
@@ -131,25 +153,58 @@ def particle_contrast(
         With coordinates in the image.
     phase_per_volt : float
         Radians per V Å.
-
-    Returns
-    -------
-    Tensor of float32, of the canvas's shape
-        -2 CTF phase. What leaves the canvas is lost.
     """
-    if not len(field):
-        return torch.zeros(canvas.shape)
-    size = projectors[0].size
-    patch = _patch_size(size, canvas.pixel_size, field)
-    total = torch.zeros(canvas.shape[0] + 2 * patch, canvas.shape[1] + 2 * patch)
-    scale = -2 * phase_per_volt * canvas.pixel_size  # the projector sums voxels along the line of sight
-    for rows in _chunks(field, patch, canvas):
-        group = field.rows(rows)
-        images = scale * _focused(projectors[int(group.table["rlnClassNumber"][0]) - 1], group, patch)
-        corners = _corners(group, patch, canvas)
-        for image, (top, left) in zip(images, corners + patch, strict=True):
-            total[top : top + patch, left : left + patch] += image
-    return total[patch:-patch, patch:-patch].contiguous()
+
+    def __init__(
+        self, canvas: Canvas, projectors: Sequence[Projector], field: Particles, phase_per_volt: float
+    ) -> None:
+        self._canvas, self._projectors, self._field = canvas, projectors, field
+        # The projector sums voxels along the line of sight.
+        self._scale = -2 * phase_per_volt * canvas.pixel_size
+        self._patch = _patch_size(projectors[0].size, canvas.pixel_size, field) if len(field) else 0
+
+    def contrast(self, deformation: Deformation | None = None) -> Tensor:
+        """Return -2 CTF phase, float32, of the canvas's shape; what leaves the canvas is lost.
+
+        Particles are moved as rigid bodies by what the deformation is at their centres.
+        """
+        canvas, field, patch = self._canvas, self._field, self._patch
+        if not len(field):
+            return torch.zeros(canvas.shape)
+        total = torch.zeros(canvas.shape[0] + 2 * patch, canvas.shape[1] + 2 * patch)
+        corners = _corners(field, patch, canvas)
+        moves = np.zeros((len(field), 2)) if deformation is None else deformation.at(*_places(field))[:, ::-1]
+        whole = np.rint(moves).astype(np.int64)
+        for rows, transforms in self._transforms if deformation is not None else self._chunks():
+            images = transforms
+            if deformation is not None:
+                images = transforms * _ramps(patch, moves[rows] - whole[rows])
+            images = torch.fft.irfft2(images, s=(patch, patch))
+            places = np.clip(corners[rows] + patch + whole[rows], 0, np.array(total.shape) - patch)
+            for image, (top, left) in zip(images, places, strict=True):
+                total[top : top + patch, left : left + patch] += image
+        return total[patch:-patch, patch:-patch].contiguous()
+
+    @cached_property
+    def _transforms(self) -> list[tuple[NDArray[np.int64], Tensor]]:
+        """All patches; kept, as every frame of a movie moves them anew."""
+        return list(self._chunks())
+
+    def _chunks(self) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+        """Yield rows of particles and the half transforms of their patches."""
+        for rows in _chunks(self._field, self._patch, self._canvas):
+            group = self._field.rows(rows)
+            projector = self._projectors[int(group.table["rlnClassNumber"][0]) - 1]
+            yield rows, self._scale * _focused(projector, group, self._patch)
+
+
+def _ramps(patch: int, moves: NDArray[np.float64]) -> Tensor:
+    """Phase ramps that move patches by y, x in pixels: complex64, shape [particles, patch, patch // 2 + 1]."""
+    shifts = -2 * torch.pi * torch.from_numpy(moves)
+    one = torch.ones((), dtype=torch.float64)
+    down = torch.polar(one, shifts[:, :1] * torch.fft.fftfreq(patch, dtype=torch.float64))
+    across = torch.polar(one, shifts[:, 1:] * torch.fft.rfftfreq(patch, dtype=torch.float64))
+    return (down[:, :, None] * across[:, None, :]).to(torch.complex64)
 
 
 def _patch_size(size: int, pixel_size: float, field: Particles) -> int:
@@ -164,8 +219,12 @@ def _patch_size(size: int, pixel_size: float, field: Particles) -> int:
 
 def _corners(group: Particles, patch: int, canvas: Canvas) -> NDArray[np.int64]:
     """Row and column on the canvas of each patch's first pixel, shape [particles, 2]."""
-    y, x = group.table.numbers("rlnCoordinateY"), group.table.numbers("rlnCoordinateX")
+    x, y = _places(group)
     return np.stack([y + canvas.top, x + canvas.left], axis=1).astype(np.int64) - patch // 2
+
+
+def _places(field: Particles) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return field.table.numbers("rlnCoordinateX"), field.table.numbers("rlnCoordinateY")
 
 
 def _chunks(field: Particles, patch: int, canvas: Canvas) -> Iterator[NDArray[np.int64]]:
@@ -179,7 +238,7 @@ def _chunks(field: Particles, patch: int, canvas: Canvas) -> Iterator[NDArray[np
 
 
 def _focused(projector: Projector, group: Particles, patch: int) -> Tensor:
-    """Project particles and apply their CTFs in a box of `patch` pixels: float32, shape [particles, patch, patch]."""
+    """Project particles and apply their CTFs in a box of `patch` pixels: half transforms, complex64."""
     images = resize_box(projector.images(group, with_ctf=False), patch)
     y = torch.fft.fftfreq(patch, projector.pixel_size, dtype=torch.float64)[:, None].expand(-1, patch // 2 + 1)
     x = torch.fft.rfftfreq(patch, projector.pixel_size, dtype=torch.float64)[None, :].expand(patch, -1)
@@ -188,6 +247,5 @@ def _focused(projector: Projector, group: Particles, patch: int) -> Tensor:
     aberrations = particle_aberrations(y, x, group)
     if aberrations is not None:
         factor = factor * aberrations
-    transforms = torch.fft.rfft2(images) * factor.reshape(len(group), patch, -1)
-    result: Tensor = torch.fft.irfft2(transforms, s=(patch, patch))
-    return result
+    transforms: Tensor = torch.fft.rfft2(images) * factor.reshape(len(group), patch, -1)
+    return transforms.to(torch.complex64)
