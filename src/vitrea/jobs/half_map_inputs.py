@@ -48,3 +48,9 @@ def read_half_maps(
     if np.array_equal(half1.voxels, half2.voxels):
         raise InputError(f"{first} and {second} are the same map: give two independent halves")
     return half1, half2, second
+
+
+def first_half_map(path: Path) -> Path:
+    """Return the first half map of what may be the start of a run's names, as in RELION-1.3: ``run``."""
+    of_run = path.with_name(f"{path.name}_half1_class001_unfil.mrc")
+    return of_run if not path.is_file() and of_run.is_file() else path

@@ -48,7 +48,7 @@ def fsc_curves(
     axis.axhline(0.0, color="black", linewidth=0.8)
     axis.set_ylim(-0.15, 1.1)
     axis.set_xlim(0.0, 0.5 / voxel_size)
-    _resolution_ticks(axis, voxel_size)
+    resolution_ticks(axis, voxel_size)
     axis.set_ylabel("Fourier shell correlation")
     if len(curves) > 1:
         figure.legend(loc="outside upper center", ncols=min(len(curves), 2), frameon=False, fontsize=9)
@@ -72,7 +72,7 @@ def spectrum_curves(amplitude: ArrayLike, power: ArrayLike, extent: float) -> Fi
     colour = cycle(1)[0]
     left.semilogy(shells / extent, powers[shells], color=colour, linewidth=1.8)
     left.set_xlim(0.0, (len(amplitudes) - 1) / extent)
-    _resolution_ticks(left, extent / (2 * (len(amplitudes) - 1)))
+    resolution_ticks(left, extent / (2 * (len(amplitudes) - 1)))
     left.set_ylabel("power")
     right.plot((shells / extent) ** 2, np.log(amplitudes[shells]), color=colour, linewidth=1.8)
     right.locator_params(axis="x", nbins=5)
@@ -81,7 +81,7 @@ def spectrum_curves(amplitude: ArrayLike, power: ArrayLike, extent: float) -> Fi
     return figure
 
 
-def _resolution_ticks(axis: Axes, voxel_size: float) -> None:
+def resolution_ticks(axis: Axes, voxel_size: float) -> None:
     """Label an axis of spatial frequency (1/Å) with resolutions (Å)."""
     ticks = np.linspace(0.0, 0.5 / voxel_size, 6)[1:]
     axis.set_xticks(ticks, [f"{1 / tick:.3g}" for tick in ticks])
