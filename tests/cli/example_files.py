@@ -17,6 +17,7 @@ from vitrea.geometry.symmetry import symmetry_matrices
 from vitrea.jobs.base import Context
 from vitrea.jobs.star_convert import StarConvertParameters
 from vitrea.jobs.star_convert import run as convert
+from vitrea.maps.masking import soften
 from vitrea.records.map import Map
 from vitrea.records.micrographs import GivenOptics
 from vitrea.records.optics import Optics
@@ -65,7 +66,14 @@ def write_exposures() -> None:
     axis = np.arange(24) - 12.0
     ball = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2 < 8**2).astype(np.float32)
     write_map("molecule.mrc", Map(ball, 4.0))
+    for half in (1, 2):
+        noisy = ball + random.normal(0, 0.3, ball.shape)
+        write_map(f"run_half{half}_class001_unfil.mrc", Map(noisy.astype(np.float32), 4.0))
+    write_map("ball_mask.mrc", Map(soften(ball > 0, 4.0), 4.0))
     write_map("filtered_molecule.mrc", Map(0.5 * ball + random.normal(0, 0.1, ball.shape).astype(np.float32), 4.0))
+    for number in (1, 2):
+        noise = np.random.default_rng(number).normal(0, 0.1, ball.shape)
+        write_map(f"molecule_half{number}.mrc", Map((0.5 * ball + noise).astype(np.float32), 4.0))
     Path("numbers.raw").write_bytes(bytes(32) + np.arange(16 * 16 * 3, dtype="<i2").tobytes())
     for name, group in (("tetramer.mrc", "D2"), ("capsid.mrc", "I1")):
         points = np.array([[5.0, 3.0, 2.0], [1.0, 6.0, 3.0]]) @ symmetry_matrices(group).swapaxes(-1, -2)

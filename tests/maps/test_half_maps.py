@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from vitrea.fourier.filters import lowpass
-from vitrea.maps.half_maps import as_tensor, half_map_fsc, particle_fraction
+from vitrea.maps.half_maps import FscSettings, as_tensor, half_map_fsc, particle_fraction, weight_fraction
 from vitrea.maps.masking import sphere_mask
 
 SIZE = 48
@@ -39,7 +39,7 @@ def test_without_a_mask_the_unmasked_curve_is_the_corrected_one(halves: list[NDA
 def test_the_correction_removes_what_a_tight_mask_feigns(halves: list[NDArray[np.float64]]) -> None:
     """A mask with hard edges spreads the shared low shells over the empty high ones."""
     mask = sphere_mask(SIZE, 10.0).astype(np.float64)
-    fsc = half_map_fsc(*halves, voxel_size=2.0, mask=mask, randomisations=4)
+    fsc = half_map_fsc(*halves, voxel_size=2.0, mask=mask, settings=FscSettings(draws=4))
     assert fsc.masked is not None
     assert fsc.randomised is not None
     beyond = slice(13, 22)
@@ -57,11 +57,12 @@ def test_the_correction_removes_what_a_tight_mask_feigns(halves: list[NDArray[np
 
 def test_the_arguments_of_the_randomisation_matter(halves: list[NDArray[np.float64]]) -> None:
     mask = sphere_mask(SIZE, 12.0, 4.0)
-    first = half_map_fsc(*halves, 2.0, mask, randomisations=2)
-    again = half_map_fsc(*halves, 2.0, mask, randomisations=2)
-    other = half_map_fsc(*halves, 2.0, mask, randomisations=2, seed=1)
-    earlier = half_map_fsc(*halves, 2.0, mask, randomisations=2, randomise_below=0.99)
-    single = half_map_fsc(*halves, 2.0, mask, randomisations=1)
+    first = half_map_fsc(*halves, 2.0, mask, FscSettings(draws=2))
+    again = half_map_fsc(*halves, 2.0, mask, FscSettings(draws=2))
+    other = half_map_fsc(*halves, 2.0, mask, FscSettings(draws=2, seed=2))
+    earlier = half_map_fsc(*halves, 2.0, mask, FscSettings(draws=2, randomise_below=0.99))
+    at = half_map_fsc(*halves, 2.0, mask, FscSettings(draws=2, randomise_at=2.0 * SIZE / 5.5))
+    single = half_map_fsc(*halves, 2.0, mask)
     assert first.randomised is not None
     assert np.array_equal(first.randomised, again.randomised)
     assert not np.array_equal(first.randomised, other.randomised)
@@ -69,6 +70,7 @@ def test_the_arguments_of_the_randomisation_matter(halves: list[NDArray[np.float
     assert earlier.randomised_from is not None
     assert first.randomised_from is not None
     assert earlier.randomised_from < first.randomised_from
+    assert at.randomised_from == 5
 
 
 def test_maps_that_agree_everywhere_are_not_corrected(halves: list[NDArray[np.float64]]) -> None:
@@ -94,3 +96,28 @@ def test_precision_is_that_of_the_maps() -> None:
     assert as_tensor(np.zeros((2, 2, 2), dtype=np.float64)).dtype == torch.float64
     for kind in (np.float32, np.float16, np.int16):
         assert as_tensor(np.zeros((2, 2, 2), dtype=kind)).dtype == torch.float32
+
+
+def test_the_molecular_weight_gives_a_curve_of_its_own_with_and_without_a_mask() -> None:
+    halves = (white(1) + white(0), white(2) + white(0))
+    settings = FscSettings(molecular_weight=50.0)
+    factor = 0.476 * (SIZE * 2.0) ** 3 * 0.81 / 50_000
+    assert weight_fraction(50.0, SIZE * 2.0) == pytest.approx(factor)
+    for mask in (None, sphere_mask(SIZE, 13.0, 5.0)):
+        fsc = half_map_fsc(*halves, 2.0, mask, settings)
+        assert fsc.weighed is not None
+        assert np.allclose(fsc.weighed, factor * fsc.unmasked / (1 + (factor - 1) * fsc.unmasked))
+    assert half_map_fsc(*halves, 2.0).weighed is None
+
+
+def test_curves_cross_thresholds_between_shells(halves: list[NDArray[np.float64]]) -> None:
+    plain = half_map_fsc(*halves, 2.0)
+    assert list(plain.curves) == ["unmasked"]
+    masked = half_map_fsc(*halves, 2.0, sphere_mask(SIZE, 12.0, 4.0))
+    assert list(masked.curves) == ["unmasked", "masked", "randomised", "corrected"]
+    line = 1.0 - np.arange(SIZE // 2 + 1) / (SIZE // 2)
+    for threshold in (0.5, 0.143):
+        at = plain.crossing(line, threshold)
+        assert at == pytest.approx(SIZE * 2.0 / ((1 - threshold) * (SIZE // 2)))
+    assert plain.crossing(np.full_like(line, 0.6), 0.5) is None
+    assert plain.crossing(-line, 0.5) == float("inf")

@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from vitrea.formats.mrc import read_map
 from vitrea.maps.masking import (
     LOGIC,
-    auto_mask,
     extend,
     keep_large_pieces,
-    lowpass_density,
     mask_from_binary,
     mask_from_map,
     soften,
@@ -121,41 +119,3 @@ def test_small_pieces_are_dropped() -> None:
     binary[0, 9, 9] = True
     assert keep_large_pieces(binary, 0.1).sum() == 64 + 8
     assert keep_large_pieces(binary, 0.2).sum() == 64
-
-
-def halves(signal: NDArray[np.float32], noise: float, seed: int = 1) -> list[NDArray[np.float32]]:
-    generator = np.random.default_rng(seed)
-    return [(signal + noise * generator.normal(size=signal.shape)).astype(np.float32) for _ in range(2)]
-
-
-@pytest.mark.parametrize("noise", [0.05, 0.5, 1.0])
-def test_an_automatic_mask_holds_the_particle_and_little_else(noise: float) -> None:
-    signal = lowpass_density(ball(48, 9.0).astype(np.float32), 10.0, 3.0)
-    mask = auto_mask(*halves(signal, noise), voxel_size=3.0)
-    assert (mask[ball(48, 8.0)] == 1).all()
-    # 7.5 Å of extension and 15 Å of edge are 2.5 and 5 voxels; the low-pass filter blurs by about two more.
-    assert not mask[~ball(48, 9.0 + 2.5 + 5.0 + 3.0)].any()
-    assert mask.min() >= 0
-    assert mask.max() == 1
-
-
-def test_an_automatic_mask_of_noise_is_refused() -> None:
-    with pytest.raises(ValueError, match="no density stands out"):
-        auto_mask(*halves(np.zeros((32, 32, 32), dtype=np.float32), 1.0), voxel_size=3.0)
-
-
-def test_an_automatic_mask_obeys_its_arguments() -> None:
-    pair = halves(ball(48, 9.0).astype(np.float32), 0.3)
-    sums = [
-        auto_mask(*pair, voxel_size=3.0, **options).sum()
-        for options in ({}, {"extend_angstrom": 15.0}, {"soft_edge_angstrom": 30.0}, {"resolution": 30.0})
-    ]
-    assert all(other > 1.05 * sums[0] for other in sums[1:])
-
-
-def test_an_automatic_mask_of_real_half_maps_is_near_a_hand_made_one(shared_reference: Path) -> None:
-    run = shared_reference / "betagal_real"
-    pair = [read_map(run / f"refine3d/run_half{half}_class001_unfil.mrc").voxels for half in (1, 2)]
-    mask, by_hand = auto_mask(*pair, voxel_size=3.54), read_map(run / "postprocess/mask.mrc").voxels
-    overlap = np.minimum(mask, by_hand).sum() / np.maximum(mask, by_hand).sum()
-    assert overlap > 0.8

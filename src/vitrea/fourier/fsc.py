@@ -8,7 +8,7 @@ Chen et al. (2013), doi:10.1016/j.ultramic.2013.06.004 (phase randomisation).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -130,7 +130,12 @@ def randomise_phases(volume: Tensor, from_shell: float, generator: torch.Generat
 
 
 def mask_corrected_fsc(
-    first: Tensor, second: Tensor, mask: Tensor, from_shell: int, generator: torch.Generator, draws: int = 1
+    first: Tensor,
+    second: Tensor,
+    mask: Tensor,
+    from_shell: int,
+    randomise: Callable[[Tensor, int], Tensor],
+    draws: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the FSC of masked maps, and the same without what the mask itself correlates.
 
@@ -142,7 +147,9 @@ def mask_corrected_fsc(
         0 to 1.
     from_shell : int
         Phases are randomised from this shell on; the correction begins two shells beyond.
-    generator : torch.Generator
+    randomise : callable
+        ``randomise(volume, from_shell)`` returns the volume with random phases: `randomise_phases` with a generator, or
+        `vitrea.fourier.random_phases.RelionPhases`.
     draws : int
         Times phases are drawn; their curves are averaged.
 
@@ -154,7 +161,7 @@ def mask_corrected_fsc(
     masked = fourier_shell_correlation(first * mask, second * mask).double()
     randomised = torch.zeros_like(masked)
     for _ in range(draws):
-        one, other = (randomise_phases(half, from_shell, generator) * mask for half in (first, second))
+        one, other = (randomise(half, from_shell) * mask for half in (first, second))
         randomised += fourier_shell_correlation(one, other).double() / draws
     corrected = masked.clone()
     noise = randomised[from_shell + 2 :].clamp(max=1.0 - 1e-9)

@@ -221,7 +221,7 @@ def _with_snr(shooting: Shooting, molecules: list[Map], diameter: float, snr: fl
 
 
 def _mtf(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    from vitrea.jobs.postprocess import read_mtf
+    from vitrea.jobs.mtf_files import read_mtf
 
     if name in _NO_FILES:
         return None

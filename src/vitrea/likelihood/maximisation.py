@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitrea.fourier.fsc import fourier_shell_correlation, mask_corrected_fsc
+from vitrea.fourier.fsc import fourier_shell_correlation, mask_corrected_fsc, randomise_phases
 from vitrea.fourier.packed import packed_samples
 from vitrea.fourier.shells import radial_power_spectrum
 from vitrea.geometry.masks import soft_sphere
@@ -149,7 +150,8 @@ class Maximiser:
             return unmasked
         mask = torch.from_numpy(self.solvent_mask).to(first.device)
         generator = torch.Generator(first.device).manual_seed(self.settings.seed)
-        _, _, corrected = mask_corrected_fsc(first, second, mask, int(low[0]), generator)
+        randomise = partial(randomise_phases, generator=generator)
+        _, _, corrected = mask_corrected_fsc(first, second, mask, int(low[0]), randomise)
         fsc: FloatArray = corrected.cpu().numpy()
         return fsc
 

@@ -8,14 +8,21 @@ Grant, Rohou & Grigorieff (2018), doi:10.7554/eLife.35383: the FSC of the partic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vitrea.fourier.fsc import fourier_shell_correlation, last_shell_above, mask_corrected_fsc, shell_resolution
+from vitrea.fourier.fsc import (
+    fourier_shell_correlation,
+    interpolated_resolution_at,
+    last_shell_above,
+    mask_corrected_fsc,
+    shell_resolution,
+)
+from vitrea.fourier.random_phases import RelionPhases
 
 Floats = NDArray[np.floating[Any]]
 Curve = NDArray[np.float64]
@@ -23,8 +30,39 @@ Curve = NDArray[np.float64]
 FSC_THRESHOLD = 0.143
 """FSC of independent half maps at the resolution of their sum (Rosenthal & Henderson 2003)."""
 
+FSC_HALF = 0.5
+"""The older, stricter threshold: as much signal as noise in each half map."""
+
 _PARTICLE_SHARE_OF_BOX = 0.476
 """RELION's constant for the part of a box that noise fills, in ``f = 0.476 / (part of the box inside the mask)``."""
+
+_DALTON_PER_CUBIC_ANGSTROM = 0.81
+"""Of protein at 1.35 g/cm³, as RELION has it."""
+
+
+@dataclass(frozen=True)
+class FscSettings:
+    """How the FSC of half maps is measured.
+
+    Attributes
+    ----------
+    randomise_below : float
+        Phases are randomised from the first shell whose unmasked FSC is below this.
+    randomise_at : float
+        Å from which phases are randomised instead; 0: as `randomise_below` has it.
+    seed : int
+        Of the random phases; the same seed gives RELION's.
+    draws : int
+        Times phases are drawn; their curves are averaged. RELION draws once.
+    molecular_weight : float
+        kDa of ordered mass, for the FSC of the particle that follows from it; 0: not known.
+    """
+
+    randomise_below: float = 0.8
+    randomise_at: float = 0.0
+    seed: int = 0
+    draws: int = 1
+    molecular_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +86,8 @@ class HalfMapFsc:
         First shell with random phases; None without a mask, or where the unmasked FSC never falls low enough.
     particle_fraction : float or None
         f of ``particle = f FSC / (1 + (f - 1) FSC)``.
+    weighed, weight_fraction : ndarray and float, or None
+        The same as `particle` and `particle_fraction`, from the molecular weight, where that was given.
     """
 
     voxel_size: float
@@ -59,6 +99,8 @@ class HalfMapFsc:
     particle: Curve | None = None
     randomised_from: int | None = None
     particle_fraction: float | None = None
+    weighed: Curve | None = None
+    weight_fraction: float | None = None
 
     @property
     def final_shell(self) -> int:
@@ -75,9 +117,34 @@ class HalfMapFsc:
         """Last shell before the unmasked curve first falls below 0.143."""
         return last_shell_above(self.unmasked.tolist(), FSC_THRESHOLD)
 
+    @property
+    def curves(self) -> dict[str, Curve]:
+        """The curves there are, by name: unmasked and, with a mask, masked, randomised, corrected."""
+        found = {"unmasked": self.unmasked, "masked": self.masked, "randomised": self.randomised}
+        if self.masked is not None:
+            found["corrected"] = self.corrected
+        return {name: curve for name, curve in found.items() if curve is not None}
+
+    def crossing(self, curve: Curve, threshold: float) -> float | None:
+        """Return where a curve, drawn with straight lines, first falls below a threshold, in Å.
+
+        None where it never does: the pixels then limit the resolution, not the data. Infinite where the first shell is
+        below.
+        """
+        if (curve[1:] >= threshold).all():
+            return None
+        return interpolated_resolution_at(curve.tolist(), threshold, self.voxel_size, self.size)
+
     def without_mask(self) -> HalfMapFsc:
         """Return the unmasked curve alone, as if no mask had been given."""
-        return HalfMapFsc(self.voxel_size, self.size, self.unmasked, self.unmasked)
+        return HalfMapFsc(
+            self.voxel_size,
+            self.size,
+            self.unmasked,
+            self.unmasked,
+            weighed=self.weighed,
+            weight_fraction=self.weight_fraction,
+        )
 
 
 def half_map_fsc(
@@ -85,9 +152,7 @@ def half_map_fsc(
     half2: Floats,
     voxel_size: float,
     mask: Floats | None = None,
-    randomise_below: float = 0.8,
-    seed: int = 0,
-    randomisations: int = 4,
+    settings: FscSettings | None = None,
 ) -> HalfMapFsc:
     """Compute the unmasked, masked, phase-randomised and corrected FSC of two half maps.
 
@@ -99,13 +164,7 @@ def half_map_fsc(
         Å.
     mask : ndarray, shape [n, n, n], optional
         Soft solvent mask, 0 to 1.
-    randomise_below : float
-        Phases are randomised from the first shell whose unmasked FSC is below this.
-    seed : int
-        Of the random phases.
-    randomisations : int
-        How many times phases are drawn; their curves are averaged. RELION draws once, which alone scatters an
-        automatic B-factor by about 2%.
+    settings : FscSettings, optional
 
     Returns
     -------
@@ -113,23 +172,45 @@ def half_map_fsc(
         ``corrected = (masked - randomised) / (1 - randomised)`` from two shells beyond the first randomised one, and
         equal to `masked` before.
     """
+    settings = settings or FscSettings()
     first, second = as_tensor(half1), as_tensor(half2)
     size = int(first.shape[-1])
     unmasked = _correlate(first, second)
+    found = HalfMapFsc(voxel_size, size, unmasked, unmasked)
+    if settings.molecular_weight > 0:
+        factor = weight_fraction(settings.molecular_weight, size * voxel_size)
+        found = replace(found, weighed=particle_curve(unmasked, factor), weight_fraction=factor)
     if mask is None:
-        return HalfMapFsc(voxel_size, size, unmasked, unmasked)
-    weight = as_tensor(mask).to(first.dtype)
-    masked = _correlate(first * weight, second * weight)
+        return found
     fraction = particle_fraction(mask)
-    particle = fraction * unmasked / (1.0 + (fraction - 1.0) * unmasked)
-    low = np.flatnonzero(unmasked[1:] < randomise_below) + 1
-    if len(low) == 0:
-        return HalfMapFsc(voxel_size, size, unmasked, masked, masked, None, particle, None, fraction)
-    start = int(low[0])
-    generator = torch.Generator().manual_seed(seed)
-    curves = mask_corrected_fsc(first, second, weight, start, generator, randomisations)
+    found = replace(found, particle=particle_curve(unmasked, fraction), particle_fraction=fraction)
+    weight = as_tensor(mask).to(first.dtype)
+    start = _first_randomised(unmasked, size * voxel_size, settings)
+    if start is None:
+        masked = _correlate(first * weight, second * weight)
+        return replace(found, masked=masked, corrected=masked)
+    curves = mask_corrected_fsc(first, second, weight, start, RelionPhases(settings.seed), settings.draws)
     masked, randomised, corrected = (_as_curve(curve) for curve in curves)
-    return HalfMapFsc(voxel_size, size, unmasked, corrected, masked, randomised, particle, start, fraction)
+    return replace(found, masked=masked, randomised=randomised, corrected=corrected, randomised_from=start)
+
+
+def _first_randomised(unmasked: Curve, extent: float, settings: FscSettings) -> int | None:
+    """Return the first shell with random phases; None where no shell beyond the first two would be corrected."""
+    if settings.randomise_at > 0:
+        start = int(extent / settings.randomise_at)
+        return start if 0 < start < len(unmasked) else None
+    low = np.flatnonzero(unmasked[1:] < settings.randomise_below) + 1
+    return int(low[0]) if len(low) else None
+
+
+def particle_curve(unmasked: Curve, factor: float) -> Curve:
+    """Return the FSC of the particle alone, ``f FSC / (1 + (f - 1) FSC)``, from that of the box."""
+    return factor * unmasked / (1.0 + (factor - 1.0) * unmasked)
+
+
+def weight_fraction(molecular_weight: float, extent: float) -> float:
+    """Return RELION's f for a particle of a molecular weight in kDa and a box of an extent in Å."""
+    return _PARTICLE_SHARE_OF_BOX * extent**3 * _DALTON_PER_CUBIC_ANGSTROM / (1000.0 * molecular_weight)
 
 
 def particle_fraction(mask: Floats) -> float:

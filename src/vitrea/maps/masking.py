@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.filters import threshold_otsu
 
 from vitrea.fourier.filters import lowpass as lowpass_filter
 
@@ -155,59 +154,6 @@ def _fall(distance: NDArray[np.float64], width: float) -> NDArray[np.float64]:
     if width <= 0:
         return (distance <= 0).astype(np.float64)
     return 0.5 + 0.5 * np.cos(np.pi * np.clip(distance / width, 0.0, 1.0))
-
-
-def auto_mask(
-    half1: Floats,
-    half2: Floats,
-    voxel_size: float,
-    resolution: float = 15.0,
-    extend_angstrom: float = 7.5,
-    soft_edge_angstrom: float = 15.0,
-) -> NDArray[np.float32]:
-    """Make a solvent mask from two half maps without being told a threshold.
-
-    The average of the halves, low-pass filtered, is cut at the larger of two values: half of Otsu's threshold (which
-    splits voxels into particle and solvent where the particle stands out), and the solvent level plus four standard
-    deviations of the noise, which is what the filtered halves differ by. Of what remains, pieces smaller than a tenth
-    of the largest are dropped.
-
-    Parameters
-    ----------
-    half1, half2 : ndarray, shape [n, n, n]
-        Unfiltered half maps.
-    voxel_size : float
-        Å.
-    resolution : float
-        Å of the low-pass filter; no finer than four voxels is used.
-    extend_angstrom, soft_edge_angstrom : float
-        Growth of the mask and width of its edge (at least five voxels).
-
-    Returns
-    -------
-    ndarray of float32, shape [n, n, n]
-
-    Raises
-    ------
-    ValueError
-        If nothing stands out of the noise.
-
-    References
-    ----------
-    Otsu (1979), doi:10.1109/TSMC.1979.4310076.
-    """
-    resolution = max(resolution, 4.0 * voxel_size)
-    average = lowpass_density((half1 + half2) / 2, resolution, voxel_size)
-    difference = lowpass_density((half1 - half2) / 2, resolution, voxel_size)
-    inside = sphere_mask(average.shape[-1], average.shape[-1] // 2 - 1) > 0
-    noise = float(difference[inside].std())
-    solvent = float(np.median(average[inside]))
-    if average[inside].max() <= solvent + 4 * noise:
-        raise ValueError("no density stands out of the noise, so no mask can be made by itself: give one")
-    between = float(threshold_otsu(average[inside]))  # type: ignore[no-untyped-call]
-    threshold = max(0.5 * between, solvent + 4 * noise)
-    binary = keep_large_pieces((average > threshold) & inside, 0.1)
-    return mask_from_binary(binary, max(1.0, extend_angstrom / voxel_size), max(5.0, soft_edge_angstrom / voxel_size))
 
 
 def keep_large_pieces(binary: Binary, fraction: float) -> Binary:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrea.maps.half_maps import HalfMapFsc, half_map_fsc
+from vitrea.maps.half_maps import FscSettings, HalfMapFsc, half_map_fsc
 from vitrea.maps.sharpening import GuinierPlot, SharpeningSettings, sharpen
 
 Floats = NDArray[np.floating[Any]]
@@ -46,10 +46,9 @@ def postprocess(
     voxel_size: float,
     mask: Floats | None = None,
     settings: SharpeningSettings | None = None,
+    measure: FscSettings | None = None,
     *,
-    randomise_below: float = 0.8,
     force_mask: bool = False,
-    seed: int = 0,
 ) -> Postprocessed:
     """Measure the resolution of two half maps and sharpen their average.
 
@@ -63,19 +62,17 @@ def postprocess(
         Soft solvent mask, 0 to 1.
     settings : SharpeningSettings, optional
         Without them: FSC weighting and no B-factor.
-    randomise_below : float
-        Unmasked FSC below which phases are randomised to measure the mask's own correlation.
+    measure : FscSettings, optional
+        How the FSC is measured.
     force_mask : bool
         Use the mask even where it makes the resolution worse.
-    seed : int
-        Of the random phases.
 
     Returns
     -------
     Postprocessed
     """
     settings = settings or SharpeningSettings()
-    fsc = half_map_fsc(half1, half2, voxel_size, mask, randomise_below, seed)
+    fsc = half_map_fsc(half1, half2, voxel_size, mask, measure)
     set_aside = mask is not None and not force_mask and fsc.unmasked_shell > fsc.final_shell
     if set_aside:
         fsc = fsc.without_mask()
@@ -84,3 +81,19 @@ def postprocess(
     if mask is not None and not set_aside:
         masked = (density * mask).astype(np.float32)
     return Postprocessed(density, masked, fsc, guinier, bfactor, set_aside)
+
+
+def sharpen_half(half: Floats, result: Postprocessed, settings: SharpeningSettings) -> NDArray[np.float32]:
+    """Treat a half map exactly as the average of the halves was treated, for validation.
+
+    Parameters
+    ----------
+    half : ndarray, shape [n, n, n]
+        One of the half maps that `result` was made from.
+    result : Postprocessed
+        Its FSC weights, B-factor and resolution are applied.
+    settings : SharpeningSettings
+        Those that made `result`.
+    """
+    same = replace(settings, automatic=False, bfactor=result.bfactor)
+    return sharpen(half, result.fsc.voxel_size, result.fsc.corrected, result.fsc.final_shell, same)[0]

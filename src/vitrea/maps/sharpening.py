@@ -83,11 +83,24 @@ class SharpeningSettings:
 
 @dataclass(frozen=True)
 class GuinierFit:
-    """A line through ln(amplitude) against 1/d²: slope (Å², a quarter of B), intercept, squared correlation."""
+    """A line through ln(amplitude) against 1/d².
+
+    Attributes
+    ----------
+    slope : float
+        Å²; a quarter of the B-factor.
+    intercept : float
+    correlation : float
+        Squared.
+    lowest, highest : float
+        Range of d in Å over which it was fitted.
+    """
 
     slope: float
     intercept: float
     correlation: float
+    lowest: float
+    highest: float
 
 
 @dataclass(frozen=True)
@@ -205,4 +218,4 @@ def fit_guinier(resolution_squared: Floats, log_amplitude: Floats, lowest: float
     x, y = x[chosen], y[chosen]
     slope, intercept = np.polyfit(x, y, 1)
     correlation = float(np.corrcoef(x, y)[0, 1]) ** 2
-    return GuinierFit(float(slope), float(intercept), correlation)
+    return GuinierFit(float(slope), float(intercept), correlation, lowest, highest)

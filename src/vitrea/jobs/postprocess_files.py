@@ -1,0 +1,248 @@
+"""The files of post-processing: maps, RELION's post.star, the FSC for EMDB, plots and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrea.formats.atomic import atomic_path
+from vitrea.formats.mrc import write_map
+from vitrea.formats.star import write_star
+from vitrea.formats.star_values import text_column
+from vitrea.maps.automatic_mask import AutomaticMask
+from vitrea.maps.fsc_checks import Finding
+from vitrea.maps.half_maps import FSC_HALF, FSC_THRESHOLD
+from vitrea.maps.postprocess import Postprocessed, sharpen_half
+from vitrea.maps.sharpening import SharpeningSettings
+from vitrea.records.map import Map
+from vitrea.records.recorder import Recorder
+from vitrea.records.table import Table
+
+_LOWEST = 999.0
+"""Å that RELION writes for shell 0."""
+
+
+@dataclass(frozen=True)
+class MaskUsed:
+    """A solvent mask, its file, and how it was made where that was done here."""
+
+    voxels: NDArray[np.float32]
+    name: str
+    made: AutomaticMask | None = None
+
+
+def with_ending(output: Path, ending: str) -> Path:
+    """Return the name of an output file."""
+    return output.with_name(output.name + ending)
+
+
+def write_all(
+    output: Path,
+    like: Map,
+    result: Postprocessed,
+    settings: SharpeningSettings,
+    mask: MaskUsed | None,
+    half_paths: tuple[Path, Path],
+    halves: Sequence[Map],
+    findings: Sequence[Finding],
+    command: str,
+) -> None:
+    """Write all files of a post-processing.
+
+    Parameters
+    ----------
+    output : Path
+        Start of their names.
+    like : Map
+        A half map, for the scale.
+    result, settings, mask, findings
+        What was found, and how.
+    half_paths : tuple of Path
+        Of the half maps.
+    halves : sequence of Map
+        The half maps where they are to be written, treated as the map was; else empty.
+    command : str
+        For the head of the STAR file.
+    """
+    from vitrea.jobs.postprocess_report import write_pictures
+
+    used = mask if result.masked is not None else None
+    names = {
+        "rlnUnfilteredMapHalf1": str(half_paths[0]),
+        "rlnUnfilteredMapHalf2": str(half_paths[1]),
+        "rlnPostprocessedMap": str(with_ending(output, ".mrc")),
+    }
+    write_map(with_ending(output, ".mrc"), like.with_voxels(result.density))
+    if used is not None:
+        names["rlnMaskName"] = used.name
+        names["rlnPostprocessedMapMasked"] = str(with_ending(output, "_masked.mrc"))
+        write_map(with_ending(output, "_masked.mrc"), like.with_voxels(used.voxels * result.density))
+    if mask is not None and mask.made is not None:
+        write_map(with_ending(output, "_automask.mrc"), like.with_voxels(mask.voxels))
+    for number, half in enumerate(halves, start=1):
+        density = sharpen_half(half.voxels, result, settings)
+        write_map(with_ending(output, f"_half{number}.mrc"), like.with_voxels(density))
+        if used is not None:
+            write_map(with_ending(output, f"_half{number}_masked.mrc"), like.with_voxels(used.voxels * density))
+    blocks: dict[str, Table | Mapping[str, object]] = {
+        "general": general_block(result, names, mask),
+        "fsc": fsc_table(result),
+        "guinier": guinier_table(result),
+        "resolutions": resolutions_table(result),
+    }
+    write_star(with_ending(output, ".star"), blocks, comment=command)
+    write_fsc_xml(with_ending(output, "_fsc.xml"), result)
+    write_pictures(output, like.voxel_size, result, mask, findings, command)
+
+
+def general_block(result: Postprocessed, names: dict[str, str], mask: MaskUsed | None) -> dict[str, object]:
+    """Return the block ``general`` of RELION's post.star; `names` holds the labels of files."""
+    fsc, fit = result.fsc, result.guinier.fit
+    block: dict[str, object] = {
+        "rlnFinalResolution": fsc.resolution,
+        "rlnBfactorUsedForSharpening": result.bfactor,
+        **names,
+    }
+    if fsc.particle_fraction is not None:
+        block["rlnParticleBoxFractionSolventMask"] = fsc.particle_fraction
+    if fsc.weight_fraction is not None:
+        block["rlnParticleBoxFractionMolecularWeight"] = fsc.weight_fraction
+    if fsc.randomised_from is not None:
+        block["rlnRandomiseFrom"] = fsc.size * fsc.voxel_size / fsc.randomised_from
+    if fit is not None:
+        block["rlnFittedSlopeGuinierPlot"] = fit.slope
+        block["rlnFittedInterceptGuinierPlot"] = fit.intercept
+        block["rlnCorrelationFitGuinierPlot"] = fit.correlation
+    if mask is not None and mask.made is not None:
+        block["vitreaMaskThreshold"] = mask.made.threshold
+        block["vitreaMaskThresholdChosen"] = int(mask.made.chosen)
+        block["vitreaMaskLowPass"] = mask.made.lowpass
+        block["vitreaMaskExtendPixels"] = mask.made.extend_pixels
+        block["vitreaMaskEdgePixels"] = mask.made.soft_edge_pixels
+    return block
+
+
+def _shell_frequencies(result: Postprocessed) -> NDArray[np.float64]:
+    """1/d per shell in 1/Å; shell 0 stands at 999 Å, as in RELION's files, or at twice the box if that is more."""
+    frequency = np.arange(len(result.fsc.unmasked)) / (result.fsc.size * result.fsc.voxel_size)
+    frequency[0] = min(1.0 / _LOWEST, 0.5 * frequency[1])
+    return frequency
+
+
+def _present(columns: dict[str, Any]) -> Table:
+    return Table({name: column for name, column in columns.items() if column is not None})
+
+
+def fsc_table(result: Postprocessed) -> Table:
+    """Return the block ``fsc`` of RELION's post.star: one row a shell."""
+    fsc = result.fsc
+    frequency = _shell_frequencies(result)
+    return _present(
+        {
+            "rlnSpectralIndex": np.arange(len(frequency)),
+            "rlnResolution": frequency,
+            "rlnAngstromResolution": 1.0 / frequency,
+            "rlnFourierShellCorrelationCorrected": fsc.corrected,
+            "rlnFourierShellCorrelationParticleMaskFraction": fsc.particle,
+            "rlnFourierShellCorrelationParticleMolWeight": fsc.weighed,
+            "rlnFourierShellCorrelationUnmaskedMaps": fsc.unmasked,
+            "rlnFourierShellCorrelationMaskedMaps": fsc.masked,
+            "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps": fsc.randomised,
+        }
+    )
+
+
+def guinier_table(result: Postprocessed) -> Table:
+    """Return the block ``guinier`` of RELION's post.star: one row a shell."""
+    plot = result.guinier
+    return _present(
+        {
+            "rlnResolutionSquared": plot.resolution_squared,
+            "rlnLogAmplitudesOriginal": plot.original,
+            "rlnLogAmplitudesMTFCorrected": plot.mtf_corrected,
+            "rlnLogAmplitudesWeighted": plot.weighted,
+            "rlnLogAmplitudesSharpened": plot.sharpened,
+            "rlnLogAmplitudesIntercept": None if plot.fit is None else np.full(len(plot.original), plot.fit.intercept),
+        }
+    )
+
+
+def crossings(result: Postprocessed) -> dict[str, dict[float, float | None]]:
+    """Return where each curve falls below 0.5 and 0.143, interpolated, in Å; None where it does not."""
+    fsc = result.fsc
+    return {
+        name: {threshold: fsc.crossing(curve, threshold) for threshold in (FSC_HALF, FSC_THRESHOLD)}
+        for name, curve in fsc.curves.items()
+    }
+
+
+def resolutions_table(result: Postprocessed) -> Table:
+    """Return the block ``resolutions``: each curve and threshold, and the resolution interpolated between shells.
+
+    -1 stands for a curve that stays above up to Nyquist, 999 for one that is below from the first shell on.
+    """
+    rows = [(name, level, at) for name, found in crossings(result).items() for level, at in found.items()]
+    return Table(
+        {
+            "vitreaFscCurve": text_column([name for name, _, _ in rows]),
+            "vitreaFscThreshold": np.array([level for _, level, _ in rows]),
+            "rlnAngstromResolution": np.array([-1.0 if at is None else min(at, _LOWEST) for _, _, at in rows]),
+        }
+    )
+
+
+def crossing_words(at: float | None, voxel_size: float) -> str:
+    """Return a resolution in words."""
+    if at is None:
+        return f"beyond Nyquist ({2 * voxel_size:.2f} Å)"
+    return f"{at:.2f} Å" if np.isfinite(at) else "at no resolution"
+
+
+def mask_words(mask: MaskUsed) -> str:
+    """Return how a mask was made, in a sentence."""
+    inside = f"{100 * float(np.mean(mask.voxels > 0.5)):.1f}% of the box inside"
+    made = mask.made
+    if made is None:
+        return f"{mask.name}: {inside}"
+    how = "chosen" if made.chosen else "given"
+    filtered = f"low-pass filtered to {made.lowpass:g} Å" if made.lowpass else "unfiltered"
+    return (
+        f"threshold {made.threshold:.5g} ({how}) of the average {filtered}, extended by {made.extend_pixels:.3g} "
+        f"voxels, soft edge {made.soft_edge_pixels:.3g} voxels; {inside}"
+    )
+
+
+def write_fsc_xml(path: Path, result: Postprocessed) -> None:
+    """Write the corrected FSC in the form EMDB takes at deposition: x rises in 1/Å, y lies in [-1, 1], no exponents."""
+    kind = "masked-corrected FSC" if result.fsc.masked is not None else "unmasked FSC"
+    lines = [f'<fsc title="Vitrea {kind}" xaxis="Resolution (A-1)" yaxis="Correlation Coefficient">']
+    for x, y in zip(_shell_frequencies(result), np.clip(result.fsc.corrected, -1.0, 1.0), strict=True):
+        lines += ["  <coordinate>", f"    <x>{x:.8f}</x>", f"    <y>{y:.6f}</y>", "  </coordinate>"]
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n".join([*lines, "</fsc>", ""]), encoding="utf-8")
+
+
+def tell(output: Path, result: Postprocessed, mask: MaskUsed | None, recorder: Recorder) -> None:
+    """Report the result: the mask, where the curves fall, resolution and B-factor."""
+    if mask is not None:
+        recorder.event("text", text=f"mask: {mask_words(mask)}")
+    found = crossings(result)
+    voxel_size = result.fsc.voxel_size
+    recorder.event("text", text=f"{'FSC':12}{'0.5':>26}{'0.143':>26}")
+    for name, at in found.items():
+        words = "".join(f"{crossing_words(at[level], voxel_size):>26}" for level in (FSC_HALF, FSC_THRESHOLD))
+        recorder.event("text", text=f"{name:12}{words}")
+    recorder.event(
+        "postprocess",
+        resolution_angstrom=result.fsc.resolution,
+        bfactor_angstrom2=result.bfactor,
+        unmasked_resolution_angstrom=result.fsc.without_mask().resolution,
+    )
+    final = f"Final resolution {result.fsc.resolution:.2f} Å (FSC = {FSC_THRESHOLD}), B-factor {result.bfactor:.0f} Å²"
+    files = f"sharpened map in {with_ending(output, '.mrc')}, all of it in {with_ending(output, '_report.html')}"
+    recorder.event("text", text=f"{final}; {files}")
