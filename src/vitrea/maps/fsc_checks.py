@@ -31,7 +31,8 @@ _LARGEST_AT_BORDER = 0.5
 _MOST_OF_BOX = 0.45  # the sphere that fits the box is 0.52 of it
 _LEAST_PARTICLE = 0.2  # of a mask; about a half in masks made with usual extensions and edges
 _MOST_CUT = 0.05  # of the signal; below 0.01 for masks around all of a particle
-_SPECK, _SPECKS = 0.01, 5  # size of a piece over the largest one's, and how many of them are noise rather than chance
+_SPECK, _SPECKS = 0.05, 5  # size of a piece over the largest one's, and how many of them are noise rather than chance
+_CORE = 0.9  # of a mask; soft edges of neighbours run into each other
 _RANDOM_TOO_HIGH = 0.1
 _DIP = 0.1
 _PLATEAU = 0.05  # mean FSC of the last tenth of the shells
@@ -138,7 +139,7 @@ def check_mask(mask: Floats, half1: Floats, half2: Floats, voxel_size: float) ->
                 "nearly the unmasked one; make a tighter mask (vitrea mask)",
             )
         )
-    return [*found, *_specks(binary), *_signal_and_solvent(mask, half1, half2, voxel_size, share)]
+    return [*found, *_specks(mask > _CORE), *_signal_and_solvent(mask, half1, half2, voxel_size, share)]
 
 
 def _specks(binary: NDArray[np.bool_]) -> list[Finding]:

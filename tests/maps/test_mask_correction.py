@@ -1,0 +1,69 @@
+"""What a mask feigns is taken off: pure noise shows no resolution, tight masks show no more than soft ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from vitrea.maps.half_maps import FSC_THRESHOLD, FscSettings, HalfMapFsc, half_map_fsc
+from vitrea.maps.masking import lowpass_density, soften, sphere_mask
+
+SIZE, VOXEL = 64, 2.0
+SEEDS = range(4)
+# Below, a shell has too few components inside a mask: its correlation scatters by more than 0.1 whatever is done.
+FIRST = 8
+
+
+def white(seed: int) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(size=(SIZE,) * 3).astype(np.float32)
+
+
+def blobs(edge: float) -> NDArray[np.float32]:
+    """A mask as ragged as a threshold in noise makes it: about 3% of the box."""
+    ragged = lowpass_density(white(99), 16.0, VOXEL) * sphere_mask(SIZE, 18.0, 6.0)
+    return soften(ragged > 1.2 * lowpass_density(white(99), 16.0, VOXEL).std(), edge)
+
+
+MASKS = {
+    "soft sphere": sphere_mask(SIZE, 20.0, 6.0),
+    "hard sphere": sphere_mask(SIZE, 20.0),
+    "tight": blobs(3.0),
+    "tight and hard": blobs(0.0),
+}
+
+
+def measure(name: str, signal: NDArray[np.float32] | float, seed: int, draws: int = 1) -> HalfMapFsc:
+    halves = [(signal + 0.2 * white(100 + 2 * seed + number)).astype(np.float32) for number in (0, 1)]
+    return half_map_fsc(*halves, VOXEL, MASKS[name], FscSettings(seed=seed + 1, draws=draws))
+
+
+@pytest.mark.parametrize("name", list(MASKS))
+def test_pure_noise_has_no_resolution(name: str) -> None:
+    """The first fall below 0.143 comes at once; with draws averaged no shell that can be judged reaches 0.143."""
+    single = [measure(name, 0.0, seed) for seed in SEEDS]
+    assert max(fsc.final_shell for fsc in single) <= 3
+    corrected = np.array([fsc.corrected[FIRST:] for fsc in single])
+    # One draw scatters by 0.04 to 0.06 in a shell, upwards no more than downwards: the mean of four seeds stays low.
+    assert corrected.mean(axis=0).max() < 0.1
+    assert corrected.mean() < 0.02
+    averaged = np.array([measure(name, 0.0, seed, draws=4).corrected[FIRST:] for seed in (0, 1)])
+    assert averaged.max() < FSC_THRESHOLD
+
+
+def test_tight_masks_do_not_raise_the_corrected_curve() -> None:
+    """Halves share what is coarser than 14 Å and nothing else: no mask makes more of it, though the masked FSC does."""
+    signal = lowpass_density(sphere_mask(SIZE, 16.0, 2.0) * (1 + white(7)), 16.0, VOXEL)
+    found = {name: [measure(name, signal, seed) for seed in SEEDS] for name in MASKS}
+    beyond = 14
+    feigned = {
+        name: np.mean([fsc.masked[beyond:] for fsc in each if fsc.masked is not None]) for name, each in found.items()
+    }
+    assert abs(feigned["soft sphere"]) < 0.02
+    assert feigned["tight"] > 0.25
+    assert feigned["tight and hard"] > 0.6
+    for each in found.values():
+        # The filter that made the signal ends at shell 8 with an edge of two shells; one more by chance.
+        assert all(8 <= fsc.final_shell <= 10 for fsc in each)
+        assert np.mean([fsc.corrected[beyond:] for fsc in each], axis=0).max() < FSC_THRESHOLD
+        assert abs(np.mean([fsc.corrected[beyond:] for fsc in each])) < 0.04
