@@ -70,6 +70,7 @@ def test_files_and_figures_agree(folder: Path) -> None:
     assert "Sphericity" in Path("out/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_options_change_the_result(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vitrea.jobs.validate_fsc3d._report", lambda *_: None)  # pictures take most of the time
     plain = dict(validate().events)["fsc3d"]

@@ -66,6 +66,11 @@ JOBS: tuple[JobEntry, ...] = (
     ),
     JobEntry("convert", "Convert images and maps between MRC, SPIDER, IMAGIC, TIFF and raw files."),
     JobEntry("symmetry", "Find the point group and the axes of a map, align it to them, or change its setting."),
+    JobEntry("validate fsc3d", "Measure the resolution of two half maps direction by direction (3D FSC, sphericity)."),
+    JobEntry(
+        "validate orientations",
+        "Measure how evenly views sample Fourier space: SCF, efficiency, a tilt that would help.",
+    ),
     JobEntry("compare", "Compare two maps (placement, FSC) or the poses of two particle sets."),
     JobEntry("star copy", "Read a STAR file of any dialect and write it afresh, the same to the last digit."),
     JobEntry("star check", "Tell what other programs will stumble over in STAR files."),
