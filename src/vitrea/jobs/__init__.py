@@ -59,8 +59,9 @@ JOBS: tuple[JobEntry, ...] = (
     JobEntry("reconstruct", "Reconstruct a map from particles whose poses are given."),
     JobEntry("symmetry-expand", "Repeat every particle in all orientations that a point group makes equivalent."),
     JobEntry("subtract", "Subtract the signal outside a mask from particle images."),
-    JobEntry("mask", "Make a soft solvent mask from a map, or a sphere."),
+    JobEntry("mask", "Make a soft mask from a map, an atomic model, a difference of maps, or a shape."),
     JobEntry("postprocess", "Measure the resolution of two half maps and sharpen their sum."),
+    JobEntry("sharpen", "Sharpen a map by B-factors, spectral flattening and figures of merit, or automatically."),
     JobEntry(
         "map", "Change or measure maps, images and stacks: filters, boxes, arithmetic, symmetry, statistics, pictures."
     ),

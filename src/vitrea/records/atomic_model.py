@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ class AtomicModel:
         0 to 1.
     chain_names : ndarray of str, shape [atoms]
         Name of each atom's chain ("A"); the copies of an assembly have numbers ("A1", "A2").
+    residue_names : ndarray of str, shape [atoms], or None
+        Name and number of each atom's residue, unique within its chain ("LEU 123", "LEU 123A"); None: not known.
     """
 
     elements: NDArray[Any]
@@ -33,6 +35,7 @@ class AtomicModel:
     b_factors: NDArray[np.float64]
     occupancies: NDArray[np.float64]
     chain_names: NDArray[Any]
+    residue_names: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         """Return the number of atoms."""
@@ -52,4 +55,9 @@ class AtomicModel:
             self.b_factors[keep],
             self.occupancies[keep],
             self.chain_names[keep],
+            None if self.residue_names is None else self.residue_names[keep],
         )
+
+    def moved(self, rotation: NDArray[np.float64], shift: NDArray[np.float64]) -> AtomicModel:
+        """Return the model with its atoms at ``R x + t``; R of shape [3, 3], t (x, y, z) in Å."""
+        return replace(self, positions=self.positions @ np.asarray(rotation).T + shift)
