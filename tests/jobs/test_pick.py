@@ -171,17 +171,24 @@ def test_wrong_references_are_named(project: dict[str, Any], capsys: pytest.Capt
 
 
 def test_log_takes_relions_options(project: dict[str, Any]) -> None:
-    pick("blob --i mics.star --odir out --LoG --LoG_diam_min 100 --LoG_diam_max 120 --no-invert --pictures 0")
+    """Thresholds are in standard deviations above the mean of what could be a particle, in each micrograph."""
+    log = "blob --i mics.star --LoG --LoG_diam_min 100 --LoG_diam_max 120 --pictures 0"
+    pick(f"{log} --odir out --no-invert --LoG_adjust_threshold 0.4 --LoG_neighbour 100 --write_fom_maps")
     for name, path in read_coordinate_files("out/autopick.star").items():
         table = read_coordinates(path)
         found = compare_picks(np.stack([table[X], table[Y]], axis=1), project[name], 5.0)
         assert found.recall > 0.85 and found.precision > 0.85
-    pick(
-        "blob --i mics.star --odir few --LoG --LoG_diam_min 100 --LoG_diam_max 120 --no-invert --pictures 0 "
-        "--LoG_adjust_threshold 1.5"
-    )
+        assert table[MERIT].min() >= 0.4
+    pick(f"{log} --odir few --Log_invert --LoG_adjust_threshold 1.5")
     few = sum(len(read_coordinates(path)) for path in read_coordinate_files("few/autopick.star").values())
-    assert few < 42
+    assert 0 < few < 42
+    pick(f"{log} --odir limited --Log_invert --LoG_upper_threshold 1.5")
+    tables = [read_coordinates(path) for path in read_coordinate_files("limited/autopick.star").values()]
+    merits = np.concatenate([table.numbers(MERIT, 0.0) for table in tables])
+    assert len(merits) and merits.min() >= 0 and merits.max() <= 1.5
+    before = {path: path.read_text().split("\n", 1)[1] for path in Path("out").rglob("*_autopick.star")}
+    pick(f"{log} --odir out --no-invert --LoG_adjust_threshold 0.4 --read_fom_maps")
+    assert all(path.read_text().split("\n", 1)[1] == text for path, text in before.items()) and before
 
 
 def test_manual_sets_are_joined_sieved_and_converted(project: dict[str, Any], capsys: Any) -> None:

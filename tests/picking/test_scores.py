@@ -11,9 +11,12 @@ import torch
 from vitrea.geometry.euler import euler_to_matrix
 from vitrea.optics.ctf import ctf
 from vitrea.picking.background import band, frequencies
+from vitrea.picking.comparison import compare_picks
 from vitrea.picking.field import PickingField, reduce_micrograph
+from vitrea.picking.laplacian import laplacian_templates
+from vitrea.picking.picker import Filters, Limits, Searcher, candidates
 from vitrea.picking.scores import TemplateBank, matched_weight
-from vitrea.picking.templates import disc_template, expand_templates, turned_templates
+from vitrea.picking.templates import Templates, disc_template, expand_templates, turned_templates
 from vitrea.records.optics import Optics
 
 ALL = np.array([[0, 0]])
@@ -97,3 +100,27 @@ def test_filters_that_leave_nothing() -> None:
     bank = TemplateBank(disc_template(30.0, 8.0, field.pixel_sizes), field)
     with pytest.raises(ValueError, match="nothing is left"):
         bank.score(field, 0 * flat(field), flat(field), ALL, 160)
+
+
+def test_hollow_particles_are_found_at_their_centres_not_their_walls() -> None:
+    """Projected shells of 120 Å, 160 Å apart; without rivals the filters take walls and gaps for particles as well."""
+    random = np.random.default_rng(2)
+    centres = [(90 + 40 * i, 70 + 40 * j) for i in range(5) for j in range(6)]
+    y, x = np.mgrid[:340, :340]
+    distances = [4.0 * np.hypot(y - cy, x - cx) for cy, cx in centres]
+    shells = [np.sqrt(np.clip(60**2 - r**2, 0, None)) - np.sqrt(np.clip(40**2 - r**2, 0, None)) for r in distances]
+    noisy = (sum(shells) / 30 + 0.7 * random.standard_normal((340, 340))).astype(np.float32)
+    filters = Filters(30.0, 480.0, 60.0, whiten_by="none")
+    found = {}
+    for rivals in (True, False):
+
+        def make(sizes: tuple[float, float], rivals: bool = rivals) -> Templates:
+            templates = laplacian_templates(np.array([110.0, 130.0, 150.0]), sizes)
+            return templates if rivals else replace(templates, rivals=np.zeros(8, dtype=bool))
+
+        searched = Searcher(filters, make).search(noisy, 4.0)
+        peaks, _ = candidates(searched, Limits(80.0, lowest_score=0.0), 4.0, 0.0)
+        found[rivals] = compare_picks(peaks.places * searched.factors, np.array(centres)[:, ::-1], 6.0)
+    assert found[True].recall == 1.0
+    assert found[True].precision > 0.9
+    assert found[True].precision > found[False].precision + 0.1, found

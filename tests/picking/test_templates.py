@@ -67,5 +67,24 @@ def test_laplacians_hold_discs_of_their_size() -> None:
     images = images / np.linalg.norm(images, axis=(1, 2), keepdims=True)
     assert np.abs(images.sum(axis=(1, 2))).max() < 1e-2  # a constant background does not matter
     distance = 3.0 * np.hypot(y, x)
-    for diameter, image in zip(diameters, images, strict=True):
+    assert templates.rivals is not None and not templates.rivals[: len(diameters)].any()
+    assert templates.rivals[len(diameters) :].all() and len(images) == len(diameters) + 5
+    for diameter, image in zip(diameters, images[: len(diameters)], strict=True):
         assert image[distance < diameter / 2 - 3].min() > 0 > image[np.abs(distance - 0.6 * diameter) < 2].max()
+
+
+def test_a_disc_answers_best_to_the_filter_of_its_size() -> None:
+    """Scale-normalised: the same height at any size, highest where the diameters agree."""
+    y, x = np.mgrid[-60:61, -60:61] * 2.0
+    answers = []
+    for diameter in (60.0, 80.0, 100.0):
+        disc = (np.hypot(y, x) < diameter / 2).astype(np.float64)
+        filters = laplacian_templates(np.array([48.0, 60.0, 80.0, 100.0, 125.0]), (2.0, 2.0)).images[:5].numpy()
+        reach = filters.shape[-1] // 2
+        padded = np.pad(disc, max(0, reach - 60))
+        middle = len(padded) // 2
+        window = padded[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1]
+        answer = (filters * window).sum(axis=(1, 2))
+        assert answer.argmax() == [60.0, 80.0, 100.0].index(diameter) + 1
+        answers.append(answer.max())
+    assert max(answers) == pytest.approx(min(answers), rel=0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vitrea.jobs.base import Context, Job, parameter
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from vitrea.records.micrographs import Micrographs
 
 _BLOB, _LOG = "Blob", "Laplacian of Gaussian"
+_LOG_CURVE = 1.0  # standard deviations below the threshold of LoG, from which on the curve of picks begins
 _RADIUS_RATIO = 1.25  # of the largest to the characteristic radius, where only one is given
 
 
@@ -22,7 +24,8 @@ class PickBlobParameters(PickParameters):
     By default the micrograph is searched for a disc of the characteristic radius, as its CTF shows it, with a matched
     filter for noise of the spectrum that boxes without particles have (Sigworth 2004), as cisTEM's ab-initio picking
     does. With --LoG it is searched for blobs of a range of diameters by Laplacian-of-Gaussian filters, without
-    whitening, as RELION does.
+    whitening, as RELION does: what a smaller or a larger blob fits best is no particle, and scores are in standard
+    deviations above the mean of the rest of that micrograph. The default finds hollow or crowded particles better.
 
     A coordinate file is written for each micrograph, <micrograph>_autopick.star, and beside them autopick.star, which
     lists them (what an extraction reads), a summary of all micrographs, the number of picks at every threshold, and
@@ -61,8 +64,15 @@ class PickBlobParameters(PickParameters):
         tab=_LOG, ge=0,
     )  # fmt: skip
     log_adjust_threshold: float = parameter(
-        0.0, "Added to the threshold, in standard deviations of the peaks' scores: -1 for more picks, 1 for fewer.",
+        0.0, "Lowest score of a pick, with --LoG: -0.5 for more picks, 0.5 for fewer.", unit="standard deviations",
         options=["--LoG_adjust_threshold"], tab=_LOG,
+    )  # fmt: skip
+    log_use_ctf: bool = parameter(
+        False, "With --LoG: search for what the CTF makes of a blob.", options=["--LoG_use_ctf"], tab=_LOG, expert=True
+    )
+    log_invert: bool = parameter(
+        False, "With --LoG: particles are white; the same as --no-invert.", options=["--Log_invert"], tab=_LOG,
+        expert=True,
     )  # fmt: skip
     upper_threshold: float = parameter(
         0.0, "Peaks with a score above this are no particles; 0: no such limit.", unit="standard deviations",
@@ -83,6 +93,9 @@ def run(parameters: PickBlobParameters, context: Context) -> None:
     from vitrea.jobs.pick_run import read_inputs, run_picking
 
     radii = _radii(parameters)
+    if parameters.log:
+        inverted = parameters.invert and not parameters.log_invert
+        parameters = parameters.model_copy(update={"ctf": parameters.log_use_ctf, "invert": inverted})
     run_picking(_task(parameters, radii, read_inputs(parameters)), context)
 
 
@@ -109,21 +122,23 @@ def _task(parameters: PickBlobParameters, radii: tuple[float, float], micrograph
     from vitrea.picking.templates import disc_template
 
     typical, largest = radii
+    pixel_size = float(micrographs.pixel_sizes.max())
+    boxes, choice = parameters.background_boxes, parameters.box_choice
     if parameters.log:
         resolution = min(parameters.highest_resolution, typical)
-        filters = Filters(resolution, parameters.lowest_resolution or 8 * largest, largest, whiten_by="none",
-                          boxes=parameters.background_boxes, box_choice=parameters.box_choice)  # fmt: skip
+        filters = Filters(resolution, parameters.lowest_resolution or 8 * largest, largest, 0.0, "none", boxes, choice)
         diameters = diameters_between(2 * typical, 2 * largest)
         searcher = Searcher(filters, lambda sizes: laplacian_templates(diameters, sizes))
-    else:
-        filters = Filters(parameters.highest_resolution, parameters.lowest_resolution or 2 * largest, largest,
-                          whiten_by=parameters.whiten_by, boxes=parameters.background_boxes,
-                          box_choice=parameters.box_choice)  # fmt: skip
-        edge = max(parameters.highest_resolution / 2, 0.15 * typical)
-        searcher = Searcher(filters, lambda sizes: disc_template(typical, edge, sizes))
-    limits = make_limits(parameters, 2 * typical, float(micrographs.pixel_sizes.max()))
-    adjust = parameters.log_adjust_threshold if parameters.log else 0.0
-    threshold = Threshold(parameters.threshold or None, False, adjust, parameters.upper_threshold)
+        floor = parameters.threshold + parameters.log_adjust_threshold
+        threshold = Threshold(floor, False, parameters.upper_threshold, start=floor - _LOG_CURVE)
+        limits = replace(make_limits(parameters, typical + largest, pixel_size), lowest_score=0.0)
+        return Task(parameters, micrographs, searcher, limits, threshold, typical + largest)
+    filters = Filters(parameters.highest_resolution, parameters.lowest_resolution or 2 * largest, largest, 0.0,
+                      parameters.whiten_by, boxes, choice)  # fmt: skip
+    edge = max(parameters.highest_resolution / 2, 0.15 * typical)
+    searcher = Searcher(filters, lambda sizes: disc_template(typical, edge, sizes))
+    limits = make_limits(parameters, 2 * typical, pixel_size)
+    threshold = Threshold(parameters.threshold or None, False, parameters.upper_threshold)
     return Task(parameters, micrographs, searcher, limits, threshold, 2 * typical)
 
 
@@ -135,6 +150,6 @@ JOB = Job(
     ignored_options={
         "--gpu=": "picking runs on the processors",
         "--shrink=": "the micrograph is always cut down to the resolution used",
-        "--LoG_use_ctf": "give --ctf or --no-ctf",
+        "--LoG_neighbour=": "give --min_distance",
     },
 )

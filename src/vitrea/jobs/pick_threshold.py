@@ -22,35 +22,36 @@ class Threshold:
         In standard deviations, or a fraction of the usual score; None: where particles become likelier than noise.
     is_relative : bool
         Whether `value` is a fraction; figures of merit are then fractions, too.
-    adjust : float
-        Added, in standard deviations of the peaks' heights (RELION's --LoG_adjust_threshold).
     upper : float
         Upper limit in the unit of `value`; 0: none.
+    start : float or None
+        Score from which on peaks are looked at; None: three quarters of the lowest score of a pick.
     """
 
     value: float | None
     is_relative: bool
-    adjust: float = 0.0
     upper: float = 0.0
+    start: float | None = None
 
     @property
     def is_plain(self) -> bool:
         """Whether the threshold is known before any micrograph is searched."""
-        return self.value is not None and not self.is_relative and not self.adjust
+        return self.value is not None and not self.is_relative
 
     def lowest(self, noise: float) -> float:
         """Return the score from which on peaks are looked at, where peaks below `noise` are noise."""
+        if self.start is not None:
+            return self.start
         return _START * (noise if self.value is None or self.is_relative else min(noise, self.value))
 
     def choose(self, heights: NDArray[np.float64] | None, noise: float) -> Choice:
         """Choose by the heights of peaks above `lowest`; None where they are not needed."""
         if heights is None:
-            return Choice(self.value or noise, 1.0, self.upper or np.inf, None)
+            return Choice(noise if self.value is None else self.value, 1.0, self.upper or np.inf, None)
         found = fit_peak_heights(heights, self.lowest(noise), noise)
         floor = found.threshold
         if self.value is not None:
             floor = max(noise, self.value * found.usual) if self.is_relative else self.value
-        floor += self.adjust * (float(heights[heights > noise].std()) if (heights > noise).any() else 0.0)
         unit = found.usual if self.is_relative else 1.0
         return Choice(floor, unit, self.upper * unit or np.inf, found.usual)
 

@@ -1,11 +1,15 @@
 """Laplacian-of-Gaussian filters: blobs of a range of sizes, without whitening and without CTF.
 
-RELION 3's picker without references (Zivanov et al. 2018, doi:10.7554/eLife.42166) works so.
+RELION 3's picker without references (Zivanov et al. 2018, doi:10.7554/eLife.42166) works so. Responses are normalised
+for scale (Lindeberg 1998, doi:10.1023/A:1008045108935), so that a blob has its best response from the filter of its
+size, and filters of other sizes compete: what a smaller or larger one fits best is no particle, but the wall
+of a hollow one, or a patch of thick ice.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,6 +18,8 @@ from numpy.typing import NDArray
 from vitrea.picking.templates import Templates, expand_templates, grid_positions
 
 _STEP = 1.1  # ratio of neighbouring diameters
+_SMALLER = (1 / 3, 1 / 2, 2 / 3)  # of the smallest diameter: rivals
+_LARGER = (2.0, 3.0)  # times the largest diameter
 _REACH = 4.0  # standard deviations of the Gaussian, beyond which the filter is nothing
 
 
@@ -24,7 +30,7 @@ def diameters_between(smallest: float, largest: float) -> NDArray[np.float64]:
 
 
 def laplacian_templates(diameters: NDArray[np.float64], pixel_sizes: tuple[float, float]) -> Templates:
-    """Make filters whose positive parts are discs of these diameters (Å).
+    """Make filters whose positive parts are discs of these diameters (Å), and rivals smaller and larger than all.
 
     The Laplacian of a Gaussian of standard deviation s crosses zero at a radius of s sqrt(2). Filters are orthogonal to
     a constant background.
@@ -35,13 +41,17 @@ def laplacian_templates(diameters: NDArray[np.float64], pixel_sizes: tuple[float
     pixel_sizes : (float, float)
         Å along y and x.
     """
-    widths = diameters / (2 * math.sqrt(2.0))
+    smaller, larger = (np.array(ratios) for ratios in (_SMALLER, _LARGER))
+    every = np.concatenate([diameters, smaller * diameters.min(), larger * diameters.max()])
+    widths = every / (2 * math.sqrt(2.0))
     y, x = grid_positions(_REACH * float(widths.max()), pixel_sizes)
     squared = y * y + x * x
     images = []
     for width in widths:
         ratio = squared / (2 * width**2)
         profile = (1.0 - ratio) * np.exp(-ratio)
-        images.append(profile - profile.sum() * np.exp(-ratio) / np.exp(-ratio).sum())
+        level = profile.sum() * np.exp(-ratio) / np.exp(-ratio).sum()
+        images.append((profile - level) * (diameters.mean() / width) ** 2)
     stack = torch.from_numpy(np.asarray(images, dtype=np.float32))
-    return expand_templates(stack, np.arange(len(diameters)), np.zeros(len(diameters)))
+    expanded = expand_templates(stack, np.arange(len(every)), np.zeros(len(every)))
+    return replace(expanded, rivals=np.arange(len(every)) >= len(diameters))

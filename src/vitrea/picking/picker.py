@@ -119,6 +119,8 @@ class Limits:
         See `background.areas_to_avoid`.
     largest_deviation, smallest_mean : float
         See there.
+    lowest_score : float
+        Peaks below it tell nothing of what is usual at particles.
     """
 
     distance: float
@@ -127,6 +129,7 @@ class Limits:
     avoid_abnormal_mean: bool = True
     largest_deviation: float = 0.0
     smallest_mean: float = -np.inf
+    lowest_score: float = LOWEST_SCORE
 
 
 class Searcher:
@@ -213,18 +216,18 @@ def candidates(
     return separate(peaks.rows(~avoid[tuple(peaks.pixels.T)]), limits.distance / pixel), float(avoid.mean())
 
 
-def _outstanding(peaks: Peaks) -> Peaks:
+def _outstanding(peaks: Peaks, lowest: float) -> Peaks:
     """Return the peaks that are hardly noise: higher than a part of what the highest tenth has."""
     if not len(peaks):
         return peaks
-    return peaks.rows(peaks.heights > max(LOWEST_SCORE, _OUTSTANDING * float(np.percentile(peaks.heights, 90))))
+    return peaks.rows(peaks.heights > max(lowest, _OUTSTANDING * float(np.percentile(peaks.heights, 90))))
 
 
 def avoided(searched: Searched, limits: Limits, peaks: Peaks) -> NDArray[np.bool_]:
     """Mark the pixels that the limits rule out; the peaks tell what is usual among particles."""
     return areas_to_avoid(
         searched.around,
-        _outstanding(peaks).pixels,
+        _outstanding(peaks, limits.lowest_score).pixels,
         high_variance=limits.avoid_high_variance,
         abnormal_mean=limits.avoid_abnormal_mean,
         largest_deviation=limits.largest_deviation,

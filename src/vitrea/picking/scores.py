@@ -30,7 +30,8 @@ class ScoreMap:
     Attributes
     ----------
     score : ndarray of float32, shape [y, x]
-        In standard deviations of the background.
+        In standard deviations of the background. Of templates with rivals: in standard deviations above the mean of
+        all pixels where no rival is best; least where one is.
     template : ndarray of int32, shape [y, x]
         Index of the template.
     """
@@ -80,15 +81,21 @@ class TemplateBank:
         norms = self._norms(weight * spectrum.clamp(min=0).sqrt())
         if not bool((norms > 0).all()):
             raise ValueError("nothing is left of a template between the filters")
+        rivals = self.templates.rivals
+        if rivals is not None:
+            norms = norms[torch.from_numpy(~rivals)].mean().expand(len(norms))
         weighted = field.transform * weight
         basis_scores = torch.stack([
             field.inner(rectangle_to_real(weighted * transform.conj(), self.shape)) for transform in self.transforms
         ])  # [rank, y, x]  # fmt: skip
         weights = self.templates.weights / norms[:, None]
-        noise = _background_deviation(basis_scores, weights, boxes, window)
         best, which = _best(basis_scores.flatten(1), weights)
+        if rivals is None:
+            best /= _background_deviation(basis_scores, weights, boxes, window)
+        else:
+            best = _above_rivals(best, torch.from_numpy(rivals)[which])
         shape = field.shape
-        return ScoreMap((best.reshape(shape) / noise).numpy(), which.reshape(shape).to(torch.int32).numpy())
+        return ScoreMap(best.reshape(shape).numpy(), which.reshape(shape).to(torch.int32).numpy())
 
     def _norms(self, gain: Tensor) -> Tensor:
         """Return the norm of each template after the filter, shape [templates]."""
@@ -140,6 +147,15 @@ def _background_deviation(scores: Tensor, weights: Tensor, boxes: NDArray[np.int
     noise = torch.einsum("tr,brp->btp", some, pieces.flatten(2))
     variance = noise.var(dim=2).mean(dim=1).median()
     return float(variance.sqrt().clamp(min=1e-12))
+
+
+def _above_rivals(best: Tensor, lost: Tensor) -> Tensor:
+    """Return scores relative to those of the pixels where no rival is best, as RELION's thresholds are."""
+    won = best[~lost]
+    if len(won) < 2:
+        raise ValueError("it holds nothing of the diameters looked for")
+    scaled = (best - won.mean()) / won.std().clamp(min=1e-12)
+    return scaled.where(~lost, float(scaled.min()))
 
 
 def _best(scores: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

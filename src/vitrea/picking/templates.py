@@ -40,12 +40,16 @@ class Templates:
         Index of the reference each template shows.
     psi : ndarray of float64, shape [templates]
         In-plane angle in degrees (``rlnAnglePsi``).
+    rivals : ndarray of bool, shape [templates], optional
+        Templates of what is no particle: where one of them has the best score there is none. Scores are then compared
+        on the scale that the templates have, not each in units of its own noise.
     """
 
     basis: Tensor
     weights: Tensor
     reference: NDArray[np.int64]
     psi: NDArray[np.float64]
+    rivals: NDArray[np.bool_] | None = None
 
     @property
     def images(self) -> Tensor:
