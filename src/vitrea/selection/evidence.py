@@ -21,8 +21,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitrea.fourier.packed import packed_samples
-from vitrea.fourier.transforms import to_real
 from vitrea.geometry.euler import euler_to_matrix
 from vitrea.matching.reference import reference_from_map
 from vitrea.records.particles import Particles
@@ -34,7 +32,7 @@ Floats = NDArray[np.float64]
 OFFSET_SIGMAS = (3.0, 4.5, 6.5, 9.5, 14.0, 20.0, 30.0)
 _ROTATIONS = 36
 _TINY = 1e-300
-_MOST_VALUES = 2**25  # of evidence maps held at a time
+_MOST_VALUES = 2**24  # of moved images, and of their evidence, held at a time
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Evidence:
     Attributes
     ----------
     centred : ndarray, shape [particles, len(OFFSET_SIGMAS)]
-        One particle near the centre, for each width of the distribution of offsets.
+        One particle near the centre, for each width of the distribution of offsets within the mask.
     elsewhere : ndarray, shape [particles]
         One particle anywhere within the radius of the mask, all places alike.
     pair : ndarray, shape [particles]
@@ -82,12 +80,13 @@ class Views:
         self._maker, self._views = maker, views * (maker.window * (torch.from_numpy(maker.samples.shell) > 0))
         weights = np.log(np.repeat(shares / shares.sum(), _ROTATIONS) / _ROTATIONS)
         self._log_weights = torch.from_numpy(weights).float()
-        self._grid = 2 * maker.radius + 2
-        self._band = packed_samples(self._grid, maker.radius)
-        squares = _squared_distances(self._grid, maker.size * maker.pixel_size / self._grid)
-        self._priors = _priors(squares[(self._grid + 1) * (self._grid // 2)], diameter / 2)
-        self._inside = torch.nonzero(torch.isfinite(self._priors[-1]))[:, 0]
-        apart = squares[self._inside][:, self._inside] >= (diameter / 2) ** 2
+        self._turned = torch.view_as_real(self._views).flatten(1).T.contiguous()
+        places = _places(maker.size, maker.radius, diameter / 2 / maker.pixel_size)
+        # An image moved by minus a place has what is there at its centre.
+        self._ramps = maker.samples.phase_ramps(-places)
+        squares = torch.from_numpy(((places[:, None] - places) ** 2).sum(axis=2)) * maker.pixel_size**2
+        self._priors = _priors(torch.from_numpy((places**2).sum(axis=1)) * maker.pixel_size**2)
+        apart = squares >= (diameter / 2) ** 2
         self._apart = apart.double() / apart.sum()
 
     def evidence(self, images: Tensor, particles: Particles, whitening: Tensor) -> Evidence:
@@ -105,42 +104,41 @@ class Views:
         weights = whitening.square()
         filtered = transforms * transfer * weights
         energies = (transfer.square() * weights) @ self._views.abs().square().T
-        portion = max(1, _MOST_VALUES // (len(self._views) * self._grid**2))
+        portion = max(1, _MOST_VALUES // (len(self._ramps) * max(len(self._views), 2 * len(whitening))))
         rows = []
         for some, energy in zip(torch.split(filtered, portion), torch.split(energies, portion), strict=True):
-            products = self._band.scatter((some[:, None] * self._views.conj()).flatten(0, 1))
-            # The orthonormal transform divides by the grid's edge; its sum is over both halves of the plane.
-            gains = to_real(products, self._grid).view(len(some), len(self._views), -1) * self._grid
-            gains += (self._log_weights - energy)[:, :, None]
-            rows.append(torch.logsumexp(gains, dim=1).double())
+            moved = torch.view_as_real(some[:, None] * self._ramps).flatten(2)
+            # One product of matrices for all places and views; samples stand for both halves of the plane.
+            gains = 2.0 * (moved @ self._turned) + (self._log_weights - energy)[:, None, :]
+            rows.append(torch.logsumexp(gains, dim=2).double())
         at_places = torch.cat(rows)
         found = torch.logsumexp(at_places[:, None, :] + self._priors, dim=2).numpy()
-        return Evidence(found[:, :-1], found[:, -1], self._pair(at_places[:, self._inside]))
+        return Evidence(found[:, :-1], found[:, -1], self._pair(at_places))
 
     def _pair(self, inside: Tensor) -> Floats:
-        """Sum over all two places far enough apart; evidence at the places in the mask, shape [particles, places]."""
+        """Sum over all two places far enough apart; evidence at places, shape [particles, places]."""
         largest = inside.amax(dim=1, keepdim=True)
         first = (inside - largest).exp()
         both = ((first @ self._apart) * first).sum(dim=1).clamp(min=_TINY).log()
         return np.asarray((both + 2 * largest[:, 0]).numpy())
 
 
-def _squared_distances(grid: int, step: float) -> Tensor:
-    """Squared distances (Å²) between all places of a grid, shape [grid², grid²]."""
-    y, x = (torch.arange(grid, dtype=torch.float64) * step for _ in range(2))
-    places = torch.cartesian_prod(y, x)
-    return (places[:, None] - places).square().sum(dim=2)
+def _places(size: int, radius: int, reach: float) -> Floats:
+    """Places as close together as a band of frequencies asks for, within reach of the centre; (x, y) in pixels."""
+    count = 2 * radius + 2
+    axis = (np.arange(count) - count // 2) * size / count
+    places = np.stack(np.meshgrid(axis, axis), axis=2).reshape(-1, 2)
+    return np.asarray(places[(places**2).sum(axis=1) <= reach**2])
 
 
-def _priors(squares: Tensor, radius: float) -> Tensor:
+def _priors(squares: Tensor) -> Tensor:
     """Log prior probabilities of places at squared distances (Å², shape [places]) from the centre.
 
     Returns
     -------
     Tensor of float64, shape [widths + 1, places]
-        Normal ones, and one alike within a radius (Å).
+        Normal ones, and one alike everywhere.
     """
     rows = [-squares / (2 * sigma**2) for sigma in OFFSET_SIGMAS]
-    rows.append(torch.where(squares <= radius**2, 0.0, -torch.inf))
-    table = torch.stack(rows)
+    table = torch.stack([*rows, torch.zeros_like(squares)])
     return table - torch.logsumexp(table, dim=1, keepdim=True)
