@@ -42,6 +42,7 @@ def write_example_files() -> None:
     write_star("other_picks.star", {"": picks.rows(slice(1, None))}, version=None)
     write_coordinates(Path("picks.box"), picks, box=32)
     write_exposures()
+    write_validation_files(particles)
     for output in ("particles.cs", "refined.par"):
         convert(StarConvertParameters(input="particles.star", output=output), Context())
 
@@ -69,6 +70,9 @@ def write_exposures() -> None:
     for half in (1, 2):
         noisy = ball + random.normal(0, 0.3, ball.shape)
         write_map(f"run_half{half}_class001_unfil.mrc", Map(noisy.astype(np.float32), 4.0))
+    write_map("other_molecule.mrc", Map(ball * (axis < 4), 4.0))
+    atom = "ATOM  {:5d}  CA  ALA {}{:4d}    {:8.3f}  48.000  48.000  1.00 20.00           C  \n"
+    Path("molecule.pdb").write_text("".join(atom.format(i, "AB"[i % 2], i, 24.0 + 6 * i) for i in range(1, 8)))
     write_map("ball_mask.mrc", Map(soften(ball > 0, 4.0), 4.0))
     write_map("filtered_molecule.mrc", Map(0.5 * ball + random.normal(0, 0.1, ball.shape).astype(np.float32), 4.0))
     for number in (1, 2):
@@ -84,6 +88,17 @@ def write_exposures() -> None:
         ["Micrographs/mic1.mrc", "Micrographs/mic2.mrc"], GivenOptics(1.5, 300, 2.7, 0.1)
     )
     write_micrographs("micrographs.star", micrographs)
+
+
+def write_validation_files(particles: Particles) -> None:
+    """Write tilted.star, a partner of particles.star; images.star; half maps of substituted particles."""
+    write_particles("tilted.star", particles.with_columns({"rlnAngleTilt": particles.table["rlnAngleTilt"] + 20.0}))
+    names = {"rlnImageName": text_column([f"{i}@my_stack.mrcs" for i in (1, 2, 3)])}
+    three = Table({**names, "rlnOpticsGroup": np.ones(3, dtype=np.int64)})
+    write_particles("images.star", Particles(three, (Optics(3.0, 16, 300.0, 2.7, 0.1),)))
+    for half in (1, 2):
+        noise = np.random.default_rng(half).normal(size=(24, 24, 24)).astype(np.float32)
+        write_map(f"substituted_half{half}_class001_unfil.mrc", Map(noise, 4.0))
 
 
 def example_particles(seed: int) -> Particles:

@@ -1,79 +1,20 @@
-"""``vitrea mask``: a soft solvent mask from a map, or from geometry."""
+"""``vitrea mask``: a soft mask from a map, an atomic model, a difference of maps, or geometry."""
 
 from __future__ import annotations
-
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrea.jobs.base import Context, Job, JobParameters, parameter
-from vitrea.jobs.map_inputs import check_same_grid, make_folder, read_cubic_map
+from vitrea.jobs.base import Context, Job
+from vitrea.jobs.map_inputs import make_folder, read_cubic_map
+from vitrea.jobs.mask_parameters import MaskParameters
+from vitrea.jobs.mask_sources import empty_grid, find_start
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
 
-if TYPE_CHECKING:
-    Binary = NDArray[np.bool_]
-
-
-class MaskParameters(JobParameters):
-    """Make a soft mask, as relion_mask_create does.
-
-    Voxels of a map above a threshold (after an optional low-pass filter, and combined on request with a second map)
-    start the mask; it is then extended by a few voxels and given a soft, raised-cosine edge. With --denovo the mask is
-    a sphere, or a shell where an inner radius is given.
-    """
-
-    input: Path | None = parameter(None, "Map to mask.", options=["--i"])
-    output: Path = parameter(Path("mask.mrc"), "Mask to write.", options=["--o"])
-    threshold: float = parameter(
-        0.01, "Grey value above which voxels start the mask.", options=["--ini_threshold"], tab="Mask"
-    )
-    extend: float = parameter(
-        0.0,
-        "Extend the mask by this distance (negative: shrink it).",
-        unit="voxels",
-        options=["--extend_inimask"],
-        tab="Mask",
-    )
-    soft_edge: float = parameter(
-        0.0, "Width of the soft edge.", unit="voxels", options=["--width_soft_edge"], tab="Mask", ge=0
-    )
-    lowpass: float = parameter(
-        0.0, "Low-pass filter the input map to this resolution first; 0 or less: no filter.", unit="Å", tab="Mask"
-    )
-    pixel_size: float = parameter(
-        0.0, "Voxel size; 0: from the map's header.", unit="Å", options=["--angpix"], tab="Mask", ge=0
-    )
-    invert: bool = parameter(False, "Write one minus the mask.", tab="Mask")
-    and_map: Path | None = parameter(
-        None, "Start from voxels above threshold in both maps.", options=["--and"], tab="Logic", expert=True
-    )
-    or_map: Path | None = parameter(
-        None, "Start from voxels above threshold in either map.", options=["--or"], tab="Logic", expert=True
-    )
-    and_not_map: Path | None = parameter(
-        None,
-        "Start from voxels above threshold in the input and not in this map.",
-        options=["--and_not"],
-        tab="Logic",
-        expert=True,
-    )
-    or_not_map: Path | None = parameter(
-        None,
-        "Start from voxels above threshold in the input, or not above it in this map.",
-        options=["--or_not"],
-        tab="Logic",
-        expert=True,
-    )
-    denovo: bool = parameter(False, "Make a sphere or a shell instead of masking a map.", tab="Sphere")
-    box_size: int = parameter(0, "Box size of the sphere's map.", unit="voxels", tab="Sphere", ge=0)
-    inner_radius: float = parameter(0.0, "Inner radius; above 0: a shell.", unit="voxels", tab="Sphere")
-    outer_radius: float = parameter(0.0, "Outer radius.", unit="voxels", tab="Sphere")
-    center_x: float = parameter(0.0, "Centre of the sphere from the middle of the box.", unit="voxels", tab="Sphere")
-    center_y: float = parameter(0.0, "Centre of the sphere from the middle of the box.", unit="voxels", tab="Sphere")
-    center_z: float = parameter(0.0, "Centre of the sphere from the middle of the box.", unit="voxels", tab="Sphere")
+_EXTEND, _EDGE = 7.5, 15.0  # Å
+_NARROWEST_EDGE = 5.0  # voxels
+_KDA_PER_CUBIC_ANGSTROM = 0.81e-3
 
 
 def run(parameters: MaskParameters, context: Context) -> None:
@@ -86,69 +27,114 @@ def run(parameters: MaskParameters, context: Context) -> None:
     """
     from vitrea.formats.mrc import write_map
 
-    mask = _sphere(parameters) if parameters.denovo else _around_map(parameters, context)
+    mask, shown, words = _shape(parameters) if parameters.denovo else _around(parameters, context)
+    if parameters.helix:
+        mask = mask.with_voxels(_cut(parameters, mask.voxels))
     if parameters.invert:
         mask = mask.with_voxels(1.0 - mask.voxels)
     make_folder(parameters.output)
     write_map(parameters.output, mask)
+    _draw(parameters, shown, mask)
     inside = float(np.mean(mask.voxels > 0.5))
     volume = mask.voxels.size * inside * mask.voxel_size**3
+    context.recorder.event("text", text=f"{parameters.output}: {words}")
     context.recorder.event(
         "text",
-        text=f"{parameters.output}: {100 * inside:.1f}% of the box is inside the mask ({volume:.3g} Å³)",
+        text=f"{parameters.output}: {100 * inside:.1f}% of the box is inside the mask ({volume:.3g} Å³, room for "
+        f"{volume * _KDA_PER_CUBIC_ANGSTROM:.3g} kDa of protein)",
     )
 
 
-def _sphere(parameters: MaskParameters) -> Map:
+def _around(parameters: MaskParameters, context: Context) -> tuple[Map, Map, str]:
+    """Return a mask about a map, atoms or a difference; what to draw it on; and how it was made."""
+    from vitrea.maps.masking import mask_from_binary
+
+    start = find_start(parameters, context)
+    extend, edge = parameters.extend, parameters.soft_edge
+    if extend is None:
+        extend = max(1.0, _EXTEND / start.grid.voxel_size) if start.automatic else 0.0
+    if edge is None:
+        edge = max(_NARROWEST_EDGE, _EDGE / start.grid.voxel_size) if start.automatic else 0.0
+    mask = start.grid.with_voxels(mask_from_binary(start.binary, extend, edge))
+    return mask, start.grid, f"{start.words}; extended by {extend:.3g} voxels, soft edge {edge:.3g} voxels"
+
+
+def _shape(parameters: MaskParameters) -> tuple[Map, Map, str]:
+    from vitrea.maps.mask_sources import cylinder_mask
     from vitrea.maps.masking import sphere_mask
 
+    _check_shape(parameters)
+    grid = empty_grid(parameters, "--denovo")
+    size, edge = grid.voxels.shape[0], parameters.soft_edge or 0.0
+    outer, inner = parameters.outer_radius, parameters.inner_radius
+    center = (parameters.center_x, parameters.center_y, parameters.center_z)
+    hollow = f"{inner:g} to {outer:g}" if inner > 0 else f"{outer:g}"
+    if not parameters.cylinder:
+        voxels = sphere_mask(size, outer, edge, inner, center)
+        words = f"sphere of radius {hollow} voxels"
+    else:
+        x, y, z = parameters.cylinder_axis
+        length = parameters.cylinder_length or float("inf")
+        try:
+            voxels = cylinder_mask(size, outer, length, edge, inner, center, (x, y, z))
+        except ValueError as error:
+            raise InputError(f"--cylinder_axis {x:g},{y:g},{z:g}: {error}") from error
+        words = (
+            f"cylinder of radius {hollow} voxels, {f'{length:g} voxels' if parameters.cylinder_length else 'endless'}"
+        )
+    if not voxels.any():
+        raise InputError(f"--denovo: the {words} has no voxel in the box")
+    return grid.with_voxels(voxels), grid, f"{words}, soft edge {edge:g} voxels"
+
+
+def _check_shape(parameters: MaskParameters) -> None:
     if parameters.input is not None:
-        raise InputError("--denovo makes a mask without a map: leave out --i")
-    if parameters.box_size < 1:
-        raise InputError("--denovo needs --box_size, in voxels")
+        raise InputError("--denovo makes a mask without a map: leave out --i (a map's box is taken with --like)")
+    for name in ("model", "difference", "and_map", "or_map", "and_not_map", "or_not_map"):
+        if getattr(parameters, name) is not None:
+            raise InputError(f"--denovo makes a shape alone: leave out --{name.removesuffix('_map')}")
     if parameters.outer_radius <= max(0.0, parameters.inner_radius):
         raise InputError(
             f"--outer_radius ({parameters.outer_radius:g} voxels) must exceed --inner_radius "
             f"({parameters.inner_radius:g})"
         )
-    center = (parameters.center_x, parameters.center_y, parameters.center_z)
-    voxels = sphere_mask(
-        parameters.box_size, parameters.outer_radius, parameters.soft_edge, parameters.inner_radius, center
-    )
-    return Map(voxels, parameters.pixel_size or 1.0)
+    if not parameters.cylinder and parameters.cylinder_length:
+        raise InputError("--cylinder_length is that of --cylinder: give that, too")
+    if len(parameters.cylinder_axis) != 3:
+        raise InputError("--cylinder_axis needs three numbers, e.g. 0,0,1")
 
 
-def _around_map(parameters: MaskParameters, context: Context) -> Map:
-    from vitrea.maps.masking import LOGIC, lowpass_density, mask_from_binary
+def _cut(parameters: MaskParameters, voxels: NDArray[np.float32]) -> NDArray[np.float32]:
+    from vitrea.maps.mask_sources import cut_along_z
 
-    if parameters.input is None:
-        raise InputError("give the map to mask with --i, or --denovo for a sphere")
-    logic = {name: getattr(parameters, f"{name}_map") for name in LOGIC}
-    chosen = [(name, path) for name, path in logic.items() if path is not None]
-    if len(chosen) > 1:
-        raise InputError(f"give one of --{' and --'.join(name for name, _ in chosen)}, not several")
-    density = read_cubic_map(parameters.input, parameters.pixel_size, context.recorder)
-    voxels: NDArray[Any] = density.voxels
-    if parameters.lowpass > 0:
-        voxels = lowpass_density(voxels, parameters.lowpass, density.voxel_size)
-    binary: Binary = voxels > parameters.threshold
-    for name, path in chosen:
-        other = read_cubic_map(path, parameters.pixel_size)
-        check_same_grid(density, parameters.input, other, path)
-        binary = LOGIC[name](binary, other.voxels > parameters.threshold)
-    if not binary.any() or binary.all():
-        raise InputError(
-            f"--ini_threshold {parameters.threshold:g} leaves {'every' if binary.any() else 'no'} voxel of "
-            f"{parameters.input} in the mask: its grey values run from {voxels.min():.4g} to {voxels.max():.4g}"
-            + (" after the low-pass filter" if parameters.lowpass > 0 else "")
-        )
-    return density.with_voxels(mask_from_binary(binary, parameters.extend, parameters.soft_edge))
+    return cut_along_z(voxels, parameters.z_percentage, parameters.soft_edge or _NARROWEST_EDGE)
+
+
+def _draw(parameters: MaskParameters, shown: Map, mask: Map) -> None:
+    if parameters.picture is None:
+        return
+    from vitrea.report.figures.postprocessing import masked_slices
+    from vitrea.report.png import save_png
+
+    make_folder(parameters.picture)
+    if parameters.like is not None:
+        shown = read_cubic_map(parameters.like)
+    background = shown.voxels if shown.voxels.any() else mask.voxels
+    save_png(masked_slices(background, mask.voxels, mask.voxel_size), parameters.picture)
 
 
 JOB = Job(
     name="mask",
-    summary="Make a soft solvent mask from a map, or a sphere.",
+    summary="Make a soft mask from a map, an atomic model, a difference of maps, or a shape.",
     parameters=MaskParameters,
     run=run,
     ignored_options={"--j=": "one thread is enough"},
+    examples=(
+        "vitrea mask molecule.mrc mask.mrc --picture mask.png",
+        "vitrea mask --i molecule.mrc --o mask.mrc --ini_threshold 0.3 --lowpass 20 --extend_inimask 2 "
+        "--width_soft_edge 5",
+        "vitrea mask --model molecule.pdb --like molecule.mrc --chains A --o focus.mrc",
+        "vitrea mask molecule.mrc focus.mrc --difference other_molecule.mrc --difference_sign positive",
+        "vitrea mask --denovo --like molecule.mrc --outer_radius 4 --center_x 3 --width_soft_edge 4 --o sphere.mrc",
+    ),
 )

@@ -59,7 +59,7 @@ def soften(binary: Binary, width: float) -> NDArray[np.float32]:
     """
     if width <= 0 or not binary.any() or binary.all():
         return binary.astype(np.float32)
-    return _fall(_distance_to(binary), width).astype(np.float32)
+    return raised_cosine_fall(_distance_to(binary), width).astype(np.float32)
 
 
 def _distance_to(binary: Binary) -> NDArray[np.float64]:
@@ -143,14 +143,14 @@ def sphere_mask(
     axis = np.arange(size, dtype=np.float64) - size // 2
     x, y, z = (axis - offset for offset in center)
     radius = np.sqrt(x[None, None, :] ** 2 + y[None, :, None] ** 2 + z[:, None, None] ** 2)
-    mask = _fall(radius - outer_radius, soft_edge_pixels)
+    mask = raised_cosine_fall(radius - outer_radius, soft_edge_pixels)
     if inner_radius > 0:
-        mask = mask * _fall(inner_radius - radius, soft_edge_pixels)
+        mask = mask * raised_cosine_fall(inner_radius - radius, soft_edge_pixels)
     return mask.astype(np.float32)
 
 
-def _fall(distance: NDArray[np.float64], width: float) -> NDArray[np.float64]:
-    """Return 1 inside (distance <= 0), falling to 0 at `width` outside."""
+def raised_cosine_fall(distance: NDArray[np.float64], width: float) -> NDArray[np.float64]:
+    """Return 1 inside (distance <= 0), falling to 0 at `width` voxels outside; without a width the step itself."""
     if width <= 0:
         return (distance <= 0).astype(np.float64)
     return 0.5 + 0.5 * np.cos(np.pi * np.clip(distance / width, 0.0, 1.0))
