@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from vitrea.cli.options import option_specs, repeat_names
+from vitrea.jobs.base import JobParameters, parameter
+
 from .conftest import Toy
 
 Call = Callable[..., int]
@@ -39,6 +42,35 @@ def test_values_may_begin_with_a_minus_and_lists_with_commas(toy: Toy, vitrea: C
     assert vitrea("toy", "--i", "a", "--centre", "-1.5,2", "--centre", "3", "--names", "a,b", "--names", "c") == 0
     assert toy.seen[0].centre == [-1.5, 2.0, 3.0]
     assert toy.seen[0].names == ["a,b", "c"]
+
+
+class Lists(JobParameters):
+    """A list and other options."""
+
+    input: tuple[str, ...] = parameter(..., "Files.", options=["--i"], positional=True)
+    sizes: tuple[float, ...] = parameter((), "Sizes.")
+    title: str = parameter("", "Title.")
+    plain: bool = parameter(False, "Plain.")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("toy --i a b c --title t", "toy --i a --i b --i c --title t"),
+        ("toy --i=a b --plain --sizes 1 2", "toy --i=a --i b --plain --sizes 1 2"),  # 2 may be an input
+        ("toy --input a --input b c", "toy --input a --input b --input c"),
+        ("toy --sizes -1 --i - b", "toy --sizes -1 --i - --i b"),
+        ("toy --title t a b --i", "toy --title t a b --i"),
+        ("toy --i a -- b", "toy --i a -- b"),
+    ],
+)
+def test_several_values_may_follow_one_name_as_a_shell_expands_them(words: str, expected: str) -> None:
+    assert repeat_names(words.split(), option_specs(Lists)) == expected.split()
+
+
+def test_words_without_a_name_stay_where_the_job_has_other_positional_parameters(toy: Toy, vitrea: Call) -> None:
+    assert vitrea("toy", "--i", "x.star", "--names", "a", "second.star") == 0
+    assert (toy.seen[0].names, toy.seen[0].second) == (["a"], Path("second.star"))
 
 
 def test_a_positional_parameter_needs_no_name_but_may_have_it(toy: Toy, vitrea: Call) -> None:

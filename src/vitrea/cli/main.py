@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import vitrea
-from vitrea.cli.options import normalize_option
+from vitrea.cli.options import normalize_option, option_specs, repeat_names
 from vitrea.cli.running import EXIT_INTERRUPTED, EXIT_USAGE, guarded
 from vitrea.jobs import FAMILY_DEFAULTS, JOBS, RELION_NAMES, STAR_HANDLER, load_job
 
@@ -111,8 +111,10 @@ def _invoke(words: Sequence[str], chosen: str) -> int:
         sys.stdout.write("".join(f"vitrea {entry.name:<{width}}  {entry.summary}\n" for entry in family))
         return 0 if {"-h", "--help"} & set(words) else EXIT_USAGE
     command = typer.main.get_command(build_app(words, chosen))
+    known = chosen in {entry.name for entry in JOBS}
+    given = repeat_names(words, option_specs(load_job(chosen).parameters)) if known else list(words)
     try:
-        result = command.main(args=list(words), prog_name="vitrea", standalone_mode=False)
+        result = command.main(args=given, prog_name="vitrea", standalone_mode=False)
     except typer.Abort:
         raise KeyboardInterrupt from None
     except Exception as error:

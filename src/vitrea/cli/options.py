@@ -74,6 +74,42 @@ def option_specs(model: type[BaseModel]) -> tuple[OptionSpec, ...]:
     return tuple(_describe_field(name, info) for name, info in model.model_fields.items())
 
 
+def repeat_names(words: Sequence[str], specs: Sequence[OptionSpec]) -> list[str]:
+    """Put the name of a list's option before each of the values that follow it.
+
+    Shells expand ``--i *.mrc`` to one name followed by many values. Words without a name mean something else where
+    the job has positional parameters besides that list; there, nothing is changed.
+
+    Parameters
+    ----------
+    words : sequence of str
+        As typed.
+    specs : sequence of OptionSpec
+        All of the job.
+    """
+    lists = {
+        normalize_option(name)
+        for spec in specs
+        if spec.kind == "list" and not any(other.positional for other in specs if other is not spec)
+        for name in spec.names
+    }
+    out: list[str] = []
+    current, values = "", 0
+    for place, word in enumerate(words):
+        if word == "--":
+            return out + list(words[place:])
+        name, _, attached = word.partition("=")
+        is_value = bool(current) and (values == 0 or not word.startswith("-"))
+        if is_value:
+            out += [current, word] if values else [word]
+            values += 1
+            continue
+        current = name if normalize_option(name) in lists else ""
+        values = 1 if attached else 0
+        out.append(word)
+    return out
+
+
 def _describe_field(name: str, info: FieldInfo) -> OptionSpec:
     """Describe one field; what `vitrea.jobs.base.parameter` stored in json_schema_extra is all optional."""
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
