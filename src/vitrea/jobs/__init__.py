@@ -72,6 +72,15 @@ JOBS: tuple[JobEntry, ...] = (
         "validate orientations",
         "Measure how evenly views sample Fourier space: SCF, efficiency, a tilt that would help.",
     ),
+    JobEntry("validate tilt-pairs", "Test orientations and hand by images of the same particles on a tilted stage."),
+    JobEntry(
+        "validate substitution",
+        "Make the phases of particles random beyond a resolution, to measure over-fitting with.",
+    ),
+    JobEntry(
+        "validate overfitting",
+        "Measure over-fitting: the FSC of a refinement without what noise-substituted particles feign.",
+    ),
     JobEntry("compare", "Compare two maps (placement, FSC) or the poses of two particle sets."),
     JobEntry("star copy", "Read a STAR file of any dialect and write it afresh, the same to the last digit."),
     JobEntry("star check", "Tell what other programs will stumble over in STAR files."),
