@@ -233,6 +233,16 @@ def test_the_threshold_of_an_automatic_mask_is_told_and_gives_the_same_mask(halv
 
 
 @pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_pictures")
+def test_the_log_tells_the_mask_the_curves_and_what_looks_wrong(halves: Path) -> None:
+    output = halves.parent / "out/post"
+    assert main(["postprocess", "--i", str(halves), "--auto_mask", "--adhoc_bfac", "50", "--o", str(output)]) == 0
+    log = (halves.parent / "out/post.log").read_text()
+    assert "(chosen) of the average low-pass filtered to 15 Å" in log
+    assert "corrected" in log
+    assert "positive B-factor" in log
+
+
 @pytest.mark.parametrize(
     "values", [{"mask_threshold": 1.0}, {"mask_extend": 4.0}, {"mask_edge": 9.0}, {"mask_lowpass": 25.0}]
 )

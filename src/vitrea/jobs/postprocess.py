@@ -332,6 +332,7 @@ JOB = Job(
     summary="Measure the resolution of two half maps and sharpen their sum.",
     parameters=PostprocessParameters,
     run=run,
+    log_file=lambda parameters: parameters.output.with_name(f"{parameters.output.name}.log"),
     ignored_options={
         "--verb=": "progress is always shown",
         "--interpolate": "resolutions interpolated between shells are always told",
