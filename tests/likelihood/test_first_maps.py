@@ -14,7 +14,7 @@ from vitrea.fourier.transforms import resample
 from vitrea.geometry.sampling import orientation_grid
 from vitrea.likelihood import first_maps
 from vitrea.likelihood.ab_initio import AbInitio
-from vitrea.likelihood.first_maps import enlarged, find_first_maps, shrunk_run
+from vitrea.likelihood.first_maps import enlarged, find_first_maps, finest_detail, shrunk_run
 from vitrea.likelihood.maximisation import round_mask
 from vitrea.likelihood.scheme import Scheme
 from vitrea.likelihood.settings import Settings
@@ -98,10 +98,37 @@ def test_particles_not_used_choose_the_best_first_map(
     assert found.voxels[0].std() == pytest.approx(simulation.map.std(), rel=0.5)
 
 
-@pytest.mark.parametrize(("symmetry", "order"), [("C1", 1), ("D2", 1), ("D7", 2), ("O", 2), ("I1", 3)])
+@pytest.mark.parametrize(("symmetry", "order"), [("C1", 1), ("D2", 1), ("D7", 2), ("T", 3), ("O", 3), ("I1", 3)])
 def test_the_grid_is_finer_where_symmetry_leaves_few_orientations(simulation: Any, symmetry: str, order: int) -> None:
     run = ab_initio(simulation)
     free = replace(run, settings=replace(run.settings, symmetry=symmetry, healpix_order=4))
     small = shrunk_run(free)
     assert small.settings.healpix_order == order
     assert orientation_grid(order, symmetry).size >= 100
+
+
+def test_nearly_round_molecules_start_from_finer_detail_in_small_batches(simulation: Any) -> None:
+    """Blurred, a round molecule has no orientation: detail, steps and offsets follow its diameter."""
+    run = ab_initio(simulation)
+    scheme = replace(run.scheme, finish_resolution=6.0)
+    usual, high = (
+        replace(
+            run,
+            scheme=scheme,
+            settings=replace(run.settings, symmetry=name, particle_diameter=120.0, offset_range=30.0),
+        )
+        for name in ("D7", "O")
+    )
+    assert finest_detail(usual.settings, scheme) == 22.0
+    assert finest_detail(high.settings, scheme) == pytest.approx(13.2)
+    coarse, fine = shrunk_run(usual), shrunk_run(high)
+    assert fine.data.pixel_size < coarse.data.pixel_size
+    assert (coarse.scheme.schedule, fine.scheme.schedule) == ("auto", "batches")
+    assert not fine.annealing and coarse.annealing
+    # As far as the run's own offsets at most, a pixel at a time.
+    assert fine.settings.offset_step == fine.data.pixel_size
+    assert fine.settings.offset_range == pytest.approx(0.75 * 13.2) and coarse.settings.offset_range == 30.0
+    assert fine.plan(1).resolution == pytest.approx(1.6 * 13.2)
+    assert fine.plan(1).kept > 0 and coarse.plan(1).kept == 0
+    # The run itself goes on from what such a map shows; after a first map without symmetry, from less.
+    assert replace(high, first_symmetry="C1").begin_resolution > high.begin_resolution == pytest.approx(1.25 * 13.2)

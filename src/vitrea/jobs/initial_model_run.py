@@ -32,7 +32,7 @@ from vitrea.jobs.likelihood_inputs import (
 from vitrea.jobs.map_inputs import make_folder
 from vitrea.jobs.run_files import particle_state, read_optimiser, with_groups, write_set_aside
 from vitrea.likelihood.ab_initio import FEWEST_HELD_OUT, AbInitio, Verdict
-from vitrea.likelihood.first_maps import FINEST_DETAIL
+from vitrea.likelihood.first_maps import finest_detail
 from vitrea.likelihood.maximisation import round_mask
 from vitrea.likelihood.scheme import Scheme
 from vitrea.likelihood.state import Model, RunState
@@ -130,6 +130,7 @@ def _run(parameters: InitialModelParameters, inputs: ClassInputs, device: torch.
     pixel_size, symmetry = inputs.data.pixel_size, inputs.settings.symmetry
     diameter = inputs.settings.particle_diameter
     turns = parameters.run_in_c1 and symmetry != "C1"
+    detail = finest_detail(replace(inputs.settings, symmetry="C1") if turns else inputs.settings, inputs.scheme)
 
     def between(model: Model, start: int) -> Model:
         classes = list(model.classes)
@@ -151,7 +152,7 @@ def _run(parameters: InitialModelParameters, inputs: ClassInputs, device: torch.
         if one.std() == 0 or two.std() == 0:
             return np.inf
         ball = round_mask(len(one), diameter, voxel_size, BALL_EDGE / voxel_size)
-        return compare_maps(one, two, voxel_size, mask=ball, align=True, resolution=FINEST_DETAIL).resolution_at(0.5)
+        return compare_maps(one, two, voxel_size, mask=ball, align=True, resolution=detail).resolution_at(0.5)
 
     return AbInitio(
         inputs.data,

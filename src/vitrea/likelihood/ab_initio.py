@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from vitrea.fourier.shells import radial_real_profile
 from vitrea.likelihood.classification import Classification
 from vitrea.likelihood.expectation import Expectation
-from vitrea.likelihood.first_maps import FINEST_DETAIL, find_first_maps
+from vitrea.likelihood.first_maps import FINEST_DETAIL, find_first_maps, finest_detail
 from vitrea.likelihood.scheme import Plan
 from vitrea.likelihood.search import Search
 from vitrea.likelihood.state import Model, ParticleState, RunState
@@ -120,7 +120,8 @@ class AbInitio(Classification):
         """Resolution of the first iteration of a start, Å."""
         if not self.first_maps:
             return self.scheme.start_resolution
-        blurred = BLUR_OF_FIRST * max(FINEST_DETAIL, self.scheme.finish_resolution)
+        first = replace(self.settings, symmetry=self.first_symmetry or self.settings.symmetry)
+        blurred = BLUR_OF_FIRST * finest_detail(first, self.scheme)
         return min(self.scheme.start_resolution, blurred)
 
     @property

@@ -5,6 +5,11 @@ So there are several runs, each from other random orientations, and particles th
 makes this cheap, and each run more likely to be right: images are shrunk to the detail that a first map can have, kept
 in memory, and compared on a coarse grid (which is turned at random before each iteration), with posteriors kept broad
 in the beginning (`ab_initio.AbInitio.warmth`).
+
+Molecules with a cubic point group are nearly round, and many are hollow: blurred, every orientation looks alike, and a
+map of few particles settles in whatever noise it began with. Their first maps need finer detail and finer steps, which
+few orientations make affordable, and particles that are new to the map they are compared with: small batches whose sums
+are carried over (stochastic gradient descent, see `ab_initio`), without annealing, which a round map would not leave.
 """
 
 from __future__ import annotations
@@ -21,6 +26,8 @@ from vitrea.fourier.transforms import resample
 from vitrea.geometry.sampling import orientation_grid
 from vitrea.geometry.symmetry import symmetry_matrices
 from vitrea.likelihood.maximisation import round_mask
+from vitrea.likelihood.scheme import Schedule, Scheme
+from vitrea.likelihood.settings import Settings
 from vitrea.likelihood.state import ParticleState, RunState
 from vitrea.records.recorder import SilentRecorder
 
@@ -36,6 +43,13 @@ ITERATIONS = 30
 # Particles in the last iteration: fewer where each counts several times by symmetry; in the first one, a part of them.
 MOST_PARTICLES, FEWEST_PARTICLES = 2400, 600
 FIRST_PART = 6
+# A molecule with a cubic point group is nearly round. Its finest detail as a part of its diameter, and in parts of that
+# detail the resolution of the first iteration and how far offsets are looked for, pixel by pixel of the small images:
+# round particles are picked well centred.
+CUBIC, ROUND_DETAIL = "TOI", 0.11
+ROUND_BEGIN, ROUND_RANGE = 1.6, 0.75
+ROUND_ORDER = 3  # steps of 7.5°, half the finest detail at the rim of the particle
+ROUND_ITERATIONS, ROUND_BATCH = 80, 100
 # Particles to draw from, kept in memory.
 POOL = 6000
 # Two maps agree if their FSC stays above 0.5 up to this times the finest detail, at least.
@@ -61,6 +75,72 @@ class FirstMaps:
     agreeing: int
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How first maps are made.
+
+    Attributes
+    ----------
+    schedule : {"auto", "batches"}
+        Of `scheme.Scheme`.
+    begin_resolution, detail : float
+        Of the first and the last iteration, Å.
+    healpix_order : int
+    offset_step, offset_range : float
+        Å.
+    iterations : int
+    particles, particles_at_end : int
+        A class, in the first iteration (or in a batch) and in the last.
+    annealing : bool
+        Keep posteriors broad in the beginning.
+    """
+
+    schedule: Schedule
+    begin_resolution: float
+    detail: float
+    healpix_order: int
+    offset_step: float
+    offset_range: float
+    iterations: int
+    particles: int
+    particles_at_end: int
+    annealing: bool
+
+
+def finest_detail(settings: Settings, scheme: Scheme) -> float:
+    """Return the finest detail of a first map, Å."""
+    detail = ROUND_DETAIL * settings.particle_diameter if _is_round(settings) else FINEST_DETAIL
+    return max(detail, scheme.finish_resolution)
+
+
+def _is_round(settings: Settings) -> bool:
+    return settings.symmetry[0] in CUBIC
+
+
+def recipe(settings: Settings, scheme: Scheme, annealing: bool, pixel_size: float) -> Recipe:
+    """Choose how to make first maps of particles with a point group, from images with a pixel size in Å."""
+    detail = finest_detail(settings, scheme)
+    if _is_round(settings):
+        reach = min(ROUND_RANGE * detail, settings.offset_range)
+        return Recipe(
+            "batches", ROUND_BEGIN * detail, detail, ROUND_ORDER, pixel_size, reach, ROUND_ITERATIONS, ROUND_BATCH,
+            ROUND_BATCH, False,
+        )  # fmt: skip
+    most = max(FEWEST_PARTICLES, MOST_PARTICLES // len(symmetry_matrices(settings.symmetry)))
+    return Recipe(
+        schedule="auto",
+        begin_resolution=scheme.start_resolution,
+        detail=detail,
+        healpix_order=min(_coarse_order(settings.symmetry), settings.healpix_order),
+        offset_step=max(settings.offset_step, 1.5 * pixel_size),
+        offset_range=settings.offset_range,
+        iterations=ITERATIONS,
+        particles=min(scheme.particles_per_class, most // FIRST_PART),
+        particles_at_end=most,
+        annealing=annealing,
+    )
+
+
 def find_first_maps(run: AbInitio, particles: ParticleState, count: int) -> FirstMaps:
     """Make first maps and choose among them.
 
@@ -76,7 +156,7 @@ def find_first_maps(run: AbInitio, particles: ParticleState, count: int) -> Firs
     small = shrunk_run(run)
     members = _rows(particles, _pool(run))
     states = []
-    run.recorder.stage(f"{count} first maps", count * ITERATIONS, "iterations")
+    run.recorder.stage(f"{count} first maps", count * small.settings.maximum_iterations, "iterations")
     for number in range(count):
         seeded = replace(small, settings=replace(small.settings, seed=1000 * run.settings.seed + number))
         state = seeded.start([], members)
@@ -103,19 +183,20 @@ def find_first_maps(run: AbInitio, particles: ParticleState, count: int) -> Firs
 def shrunk_run(run: AbInitio) -> AbInitio:
     """Return a run over fewer and smaller images, with the same particles held out."""
     settings, scheme, data = run.settings, run.scheme, run.data
-    detail = max(FINEST_DETAIL, scheme.finish_resolution)
+    detail = finest_detail(settings, scheme)
     box = min(2 * int(np.ceil(run.box_angstrom / detail * PIXELS_A_DETAIL / 2)), data.box_size)
     pool = _pool(run)
     small = data.shrunk(pool, box)
+    chosen = recipe(settings, scheme, run.annealing, small.pixel_size)
     edge = settings.mask_edge * data.pixel_size / small.pixel_size
-    most = max(FEWEST_PARTICLES, MOST_PARTICLES // len(symmetry_matrices(settings.symmetry)))
     coarse = replace(
         settings,
-        healpix_order=min(_coarse_order(settings.symmetry), settings.healpix_order),
+        healpix_order=chosen.healpix_order,
         oversampling=0,
-        offset_step=max(settings.offset_step, 1.5 * small.pixel_size),
+        offset_step=chosen.offset_step,
+        offset_range=chosen.offset_range,
         mask_edge=edge,
-        maximum_iterations=ITERATIONS,
+        maximum_iterations=chosen.iterations,
         accuracy_particles=0,
         # While a map is chance, factors on images and map drive each other away.
         norm_correction=False,
@@ -129,12 +210,14 @@ def shrunk_run(run: AbInitio) -> AbInitio:
         recorder=SilentRecorder(),
         scheme=replace(
             scheme,
-            schedule="auto",
-            particles_per_class=min(scheme.particles_per_class, most // FIRST_PART),
-            finish_resolution=detail,
+            schedule=chosen.schedule,
+            particles_per_class=chosen.particles,
+            start_resolution=chosen.begin_resolution,
+            finish_resolution=chosen.detail,
         ),
         starts=1,
-        particles_at_end=most,
+        particles_at_end=chosen.particles_at_end,
+        annealing=chosen.annealing,
         between=None,
         first_maps=0,
         held=np.searchsorted(pool, run.held_out()),
