@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from vitrea.formats.atomic_models import read_atoms
 from vitrea.formats.coordinates import write_coordinates
 from vitrea.formats.micrograph_files import micrographs_from_images, write_micrographs
 from vitrea.formats.mrc import write_map, write_stack
@@ -23,6 +24,7 @@ from vitrea.records.micrographs import GivenOptics
 from vitrea.records.optics import Optics
 from vitrea.records.particles import Particles
 from vitrea.records.table import Table
+from vitrea.simulate.density import density_from_atoms
 
 COUNT = 12
 
@@ -78,6 +80,7 @@ def write_exposures() -> None:
     for number in (1, 2):
         noise = np.random.default_rng(number).normal(0, 0.1, ball.shape)
         write_map(f"molecule_half{number}.mrc", Map((0.5 * ball + noise).astype(np.float32), 4.0))
+    write_peptide()
     Path("numbers.raw").write_bytes(bytes(32) + np.arange(16 * 16 * 3, dtype="<i2").tobytes())
     for name, group in (("tetramer.mrc", "D2"), ("capsid.mrc", "I1")):
         points = np.array([[5.0, 3.0, 2.0], [1.0, 6.0, 3.0]]) @ symmetry_matrices(group).swapaxes(-1, -2)
@@ -99,6 +102,22 @@ def write_validation_files(particles: Particles) -> None:
     for half in (1, 2):
         noise = np.random.default_rng(half).normal(size=(24, 24, 24)).astype(np.float32)
         write_map(f"substituted_half{half}_class001_unfil.mrc", Map(noise, 4.0))
+
+
+def write_peptide() -> None:
+    """Write peptide.pdb, a helix with a tail, and its density, peptide.mrc, and half maps."""
+    lines = []
+    for number in range(40):
+        x, y, z = 24 + 5 * np.cos(number / 2), 24 + 5 * np.sin(number / 2) + number / 5, 9 + 0.75 * number
+        lines.append(
+            f"ATOM  {number + 1:5d}  CA  GLY A{number + 1:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00 30.00           C"
+        )
+    Path("peptide.pdb").write_text("\n".join([*lines, "END", ""]))
+    density = density_from_atoms(read_atoms("peptide.pdb"), 24, 2.0, 60.0, np.full(3, 24.0))
+    noise = np.random.default_rng(4).normal(0, 0.3 * density.std(), (2, *density.shape))
+    for number in (1, 2):
+        write_map(f"peptide_half{number}.mrc", Map((density + noise[number - 1]).astype(np.float32), 2.0))
+    write_map("peptide.mrc", Map((density + noise.mean(axis=0)).astype(np.float32), 2.0))
 
 
 def example_particles(seed: int) -> Particles:

@@ -72,6 +72,7 @@ JOBS: tuple[JobEntry, ...] = (
         "validate orientations",
         "Measure how evenly views sample Fourier space: SCF, efficiency, a tilt that would help.",
     ),
+    JobEntry("validate model", "Compare a map with an atomic model: FSC, over-fitting, hand, each chain and residue."),
     JobEntry("validate tilt-pairs", "Test orientations and hand by images of the same particles on a tilted stage."),
     JobEntry(
         "validate substitution",

@@ -16,7 +16,7 @@ from vitrea.fourier.shells import shell_counts
 from vitrea.fourier.transforms import resample, shift_fourier, to_fourier, to_real
 from vitrea.maps.alignment import align_maps
 from vitrea.maps.half_maps import FSC_THRESHOLD, as_tensor
-from vitrea.maps.spectral_sharpening import change_hand
+from vitrea.maps.spectral_sharpening import change_hand, inside_mask
 from vitrea.maps.transform import Placement, place_map
 from vitrea.records.recorder import Recorder, SilentRecorder
 
@@ -164,8 +164,8 @@ def compare_hands(
 
 
 def _placed_fsc(model: Floats, density: Floats, mask: Floats, placement: Placement) -> Curve:
-    weight = as_tensor(np.clip(place_map(mask, placement), 0.0, 1.0)).double()
-    placed = as_tensor(place_map(model, placement)).double()
-    curve: Curve = fourier_shell_correlation(placed * weight, as_tensor(density).double() * weight).numpy()
+    around = np.clip(place_map(mask, placement), 0.0, 1.0)
+    placed = inside_mask(place_map(model, placement), around).double()
+    curve: Curve = fourier_shell_correlation(placed, inside_mask(density, around).double()).numpy()
     curve[0] = 1.0
     return curve

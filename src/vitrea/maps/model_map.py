@@ -23,6 +23,7 @@ from vitrea.fourier.shells import shell_counts, spread_shells, sum_stored_sample
 from vitrea.fourier.transforms import to_fourier, to_real
 from vitrea.maps.half_maps import as_tensor
 from vitrea.maps.masking import mask_from_binary
+from vitrea.maps.spectral_sharpening import inside_mask
 
 Floats = NDArray[np.floating[Any]]
 Curve = NDArray[np.float64]
@@ -120,28 +121,21 @@ def model_fsc(
     voxel_size : float
         Å.
     mask : ndarray, shape [n, n, n]
-        Around the model; multiplied onto all of them.
+        Around the model; multiplied onto all of them, after the level outside it was taken away.
     halves : pair of ndarray, shape [n, n, n], optional
 
     Returns
     -------
     ModelFsc
     """
-    first, second, weight = (as_tensor(one).double() for one in (model, density, mask))
-    masked = first * weight
+    whole = as_tensor(model).double(), as_tensor(density).double()
+    masked = inside_mask(model, mask).double()
     work = free = between = None
     if halves is not None:
-        half1, half2 = (as_tensor(half).double() * weight for half in halves)
+        half1, half2 = (inside_mask(half, mask).double() for half in halves)
         work, free, between = (_fsc(*pair) for pair in ((masked, half1), (masked, half2), (half1, half2)))
-    return ModelFsc(
-        voxel_size,
-        int(density.shape[-1]),
-        _fsc(masked, second * weight),
-        _fsc(first, second),
-        work,
-        free,
-        between,
-    )
+    inside = _fsc(masked, inside_mask(density, mask).double())
+    return ModelFsc(voxel_size, int(density.shape[-1]), inside, _fsc(*whole), work, free, between)
 
 
 def _fsc(first: torch.Tensor, second: torch.Tensor) -> Curve:
@@ -166,9 +160,10 @@ def as_seen(model: Floats, density: Floats, mask: Floats) -> NDArray[np.float32]
     ndarray of float32, shape [n, n, n]
     """
     size = density.shape[-1]
-    whole, weight = as_tensor(model).double(), as_tensor(mask).double()
-    inside = to_fourier(whole * weight, 3)
-    cross = sum_stored_samples((to_fourier(as_tensor(density).double() * weight, 3) * inside.conj()).real, size, 3)
+    whole = as_tensor(model).double()
+    inside = to_fourier(inside_mask(model, mask).double(), 3)
+    shown = to_fourier(inside_mask(density, mask).double(), 3)
+    cross = sum_stored_samples((shown * inside.conj()).real, size, 3)
     power = sum_stored_samples(inside.abs().square(), size, 3)
     factors = torch.where(power > 0, cross / power.clamp_min(1e-300), 0.0).clamp_min(0.0)
     factors[0] = factors[1]  # the level of the solvent decides shell 0

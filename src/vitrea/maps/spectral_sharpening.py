@@ -118,21 +118,36 @@ def amplitude_profile(density: Floats, mask: Floats | None = None) -> Curve:
     ----------
     density : ndarray, shape [n, n, n]
     mask : ndarray, shape [n, n, n], optional
-        0 to 1. The mean of what is outside is taken away first, so that the mask's own shape is not seen.
+        0 to 1; see `inside_mask`.
 
     Returns
     -------
     ndarray, shape [n // 2 + 1]
         Of orthonormal transforms.
     """
-    voxels = as_tensor(density)
-    if mask is not None:
-        weight = as_tensor(mask).to(voxels.dtype)
-        outside = float((1.0 - weight).double().sum())
-        level = float(((1.0 - weight) * voxels).double().sum()) / outside if outside > 0 else 0.0
-        voxels = (voxels - level) * weight
+    voxels = as_tensor(density) if mask is None else inside_mask(density, mask)
     power: Curve = shell_mean(to_fourier(voxels, 3).abs().double().square(), voxels.shape[-1], 3).numpy()
     return np.sqrt(power)
+
+
+def inside_mask(density: Floats, mask: Floats) -> Tensor:
+    """Return what of a map a mask leaves, after the mean of what is outside was taken away.
+
+    The mask's own shape is then not seen in the result.
+
+    Parameters
+    ----------
+    density, mask : ndarray, shape [n, n, n]
+
+    Returns
+    -------
+    Tensor, shape [n, n, n]
+    """
+    voxels = as_tensor(density)
+    weight = as_tensor(mask).to(voxels.dtype)
+    outside = float((1.0 - weight).double().sum())
+    level = float(((1.0 - weight) * voxels).double().sum()) / outside if outside > 0 else 0.0
+    return (voxels - level) * weight
 
 
 def spectral_gain(frequency: Floats, profile: Floats, merit: Floats, settings: SpectralSettings) -> Curve:
