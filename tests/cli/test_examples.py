@@ -70,7 +70,7 @@ def test_an_example_runs(name: str, example: str, project: Path, monkeypatch: py
     assert printed.strip() or set(project.iterdir()) - before, "an example shows or writes something"
 
 
-@pytest.mark.parametrize(("page", "least"), [("tables.md", 16), ("maps.md", 16)])
+@pytest.mark.parametrize(("page", "least"), [("tables.md", 16), ("maps.md", 16), ("validation.md", 5)])
 def test_all_examples_of_a_page_run(page: str, least: int, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = documented(page)
     assert len(commands) >= least

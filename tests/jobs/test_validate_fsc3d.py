@@ -83,9 +83,16 @@ def test_options_change_the_result(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert masked[0] == masked[3] and masked[0] != masked[1] and masked[0] != masked[2]
 
 
-def test_anisotropy_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitrea.jobs.validate_fsc3d._ELONGATED", 0.99)
+def test_anisotropy_is_told(folder: Path) -> None:
     assert "anisotropic" in validate().warnings[0]
+    generator = np.random.default_rng(2)
+    signal = generator.normal(size=(SIZE,) * 3)
+    for half in (1, 2):
+        voxels = (signal + 0.3 * generator.normal(size=signal.shape)).astype(np.float32)
+        write_map(f"even_half{half}.mrc", Map(voxels, VOXEL))
+    recorder = validate(half1="even_half1.mrc", output="even")
+    assert not recorder.warnings and dict(recorder.events)["fsc3d"]["sphericity"] > 0.99
+    assert "much the same in all directions" in Path("even/report.html").read_text()
 
 
 @pytest.mark.parametrize(

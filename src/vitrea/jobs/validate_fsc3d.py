@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _THRESHOLDS = (0.5, 0.143)
 _ROUND = 0.9  # sphericity from which on a map counts as even in all directions
 _ELONGATED = 0.8  # and below which users should look for missing views
+_SHORT_TAIL, _LONG_TAIL = 1.25, 1.5  # likewise: resolution of the poorest directions over that of the median one
 
 _READING = (
     "Each direction of the map stands for a double cone about it in Fourier space. The curve of a map with views from "
@@ -212,11 +213,21 @@ def _report(folder: Path, fsc: DirectionalFsc, chosen: DirectionalResolution, me
 
 
 def _verdict(chosen: DirectionalResolution) -> str:
-    if chosen.sphericity >= _ROUND:
+    if _is_strong(chosen):
+        return "The resolution depends strongly on direction."
+    if chosen.sphericity >= _ROUND and _tail(chosen) < _SHORT_TAIL:
         return "The resolution is much the same in all directions."
-    if chosen.sphericity >= _ELONGATED:
-        return "The resolution depends somewhat on direction."
-    return "The resolution depends strongly on direction."
+    return "The resolution depends somewhat on direction."
+
+
+def _is_strong(chosen: DirectionalResolution) -> bool:
+    """Tell whether users should look for missing views: few bad directions hardly change the sphericity."""
+    return chosen.sphericity < _ELONGATED or _tail(chosen) > _LONG_TAIL
+
+
+def _tail(chosen: DirectionalResolution) -> float:
+    """Return the resolution that one in twenty directions does not reach, over that of the median one."""
+    return float(np.percentile(chosen.resolutions, 95) / np.median(chosen.resolutions))
 
 
 def _axis_text(axis: NDArray[np.float64]) -> str:
@@ -224,9 +235,10 @@ def _axis_text(axis: NDArray[np.float64]) -> str:
 
 
 def _tell(chosen: DirectionalResolution, fsc: DirectionalFsc, context: Context) -> None:
-    if chosen.sphericity < _ELONGATED:
+    if _is_strong(chosen):
         context.recorder.warn(
-            f"the map is anisotropic (sphericity {chosen.sphericity:.2f}): it is smeared along the axis "
+            f"the map is anisotropic (sphericity {chosen.sphericity:.2f}, one direction in twenty reaches at most "
+            f"{np.percentile(chosen.resolutions, 95):.1f} Å): it is smeared along the axis "
             f"({_axis_text(chosen.worst_axis)}); look for missing views with vitrea validate orientations"
         )
     context.recorder.event(
