@@ -1,6 +1,6 @@
 """Local resolution by a likelihood-ratio test: down to which wavelength are local sinusoids told from noise?
 
-The method is ResMap's (Kucukelbir, Sigworth & Tagare 2014, doi:10.1038/nmeth.2727): at each voxel and for a wavelength λ,
+The method is ResMap's (Kucukelbir, Sigworth & Tagare 2014, doi:10.1038/nmeth.2727): at each voxel, for a wavelength λ,
 a constant plus local sinusoids of that wavelength is fitted under a Gaussian weight, in a basis that is steerable, so
 that all directions and phases are covered; the likelihood ratio against the constant alone is compared with what noise
 gives, the false-discovery rate over the particle being controlled; voxels that fail are tried with longer waves.
@@ -11,8 +11,8 @@ sum of the squares of sixteen filtered maps, and a filter is a monomial times a 
 
 Four things differ from ResMap. Noise is the difference of half maps, and the map is whitened by its spectrum. What is
 coarser than the wavelength tested is filtered away first: it is many times stronger and would pass for shorter waves;
-ResMap asks its user to flatten the spectrum by hand. The statistic is averaged over a Gaussian, so that the whole window
-is 1.4 λ wide (at half height): one voxel's sixteen numbers tell waves from noise only where they are stronger than it.
+ResMap asks its user to flatten the spectrum by hand. The statistic is averaged over a Gaussian, so that the window as a
+whole is 1.4 λ wide (at half height): one voxel's sixteen numbers tell waves from noise only where they are stronger than it.
 And wavelengths are tested on grids no finer than they need.
 """
 
@@ -214,7 +214,7 @@ def _null(box: int, extent: float, wavelength: float) -> _Null:
 
 
 def _passing(statistic: Tensor, null: _Null, left: Binary, p_value: float) -> tuple[float, Binary]:
-    """Return the threshold (over the mean in noise) that keeps the false-discovery rate, and the voxels that reach it."""
+    """Return the threshold (over the mean in noise) for a false-discovery rate, and the voxels that reach it."""
     size, box = left.shape[0], statistic.shape[-1]
     coarse = left
     if box < size:

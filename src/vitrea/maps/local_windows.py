@@ -113,7 +113,7 @@ class _Spreader:
         distance = np.sqrt(
             squared[:, None, None, :, None, None] + squared[:, None, None, :, None] + squared[:, None, None, :]
         )
-        weights = _profile(distance, lattice).reshape(len(taps) ** 3, step**3)
+        weights = raised_cosine(distance, lattice.radius, lattice.edge).reshape(len(taps) ** 3, step**3)
         self.used = np.flatnonzero(weights.any(axis=1))
         self.taps = [tuple(int(i) for i in np.unravel_index(tap, (len(taps),) * 3)) for tap in self.used]
         self.weights = torch.from_numpy(weights[self.used].astype(np.float32))
