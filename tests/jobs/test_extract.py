@@ -29,7 +29,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "raw": {},
     "norm": NORM,
     "norm_invert": {**NORM, "invert_contrast": True},
-    "norm_noramp": {**NORM, "no_ramp": True},
+    "norm_noramp": {**NORM, "ramp": False},
     "scaled": {"scale": 32, "normalise": True, "background_radius": 12, "invert_contrast": True},
 }
 

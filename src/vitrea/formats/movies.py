@@ -6,6 +6,7 @@ TIFF upside down.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from vitrea.formats.mrc_header import reading
 from vitrea.formats.tiff import EER_COMPRESSIONS, TiffPage, read_tiff_pages
 from vitrea.records.errors import InputError
 
+_SILENT = logging.NullHandler()
 EXPOSURE_SUFFIXES = (".mrc", ".mrcs", ".st", ".tif", ".tiff", ".eer")
 _TIFF_SUFFIXES = (".tif", ".tiff", ".eer", ".gain")
 # SerialEM packs two 4-bit pixels of K3 and K2 super-resolution frames into a byte of a TIFF, and nothing in the file
@@ -211,6 +213,8 @@ class _TiffMovie(Movie):
     def __init__(self, path: Path, header: MovieHeader, packed: bool) -> None:
         import tifffile
 
+        # What its logger says of a bad file ends in an exception, too; without a handler Python prints it.
+        logging.getLogger("tifffile").addHandler(_SILENT)
         super().__init__(path, header)
         self._packed = packed
         try:

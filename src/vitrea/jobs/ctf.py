@@ -196,9 +196,10 @@ def run(parameters: CtfParameters, context: Context) -> None:
         If there is a CTF of no micrograph.
     """
     from vitrea.jobs.ctf_external import choose_program
-    from vitrea.jobs.ctf_files import write_results, write_set_aside
+    from vitrea.jobs.ctf_files import write_results
     from vitrea.jobs.ctf_inputs import read_ctf_input
     from vitrea.jobs.ctf_run import estimate_all
+    from vitrea.jobs.set_aside import SetAside, write_set_aside
 
     recorder = context.recorder
     _check(parameters)
@@ -208,9 +209,10 @@ def run(parameters: CtfParameters, context: Context) -> None:
     problems = sorted([*given.problems, *problems], key=lambda one: one.row)
     if taken_over:
         recorder.event("text", text=f"{taken_over} micrographs were fitted before with the same settings")
-    write_set_aside(given.folder / "set_aside.star", problems, context.command)
-    for one in problems[:_NAMED]:
-        recorder.warn(f"{one.name} set aside: {one.reason}")
+    aside = [SetAside(one.name, one.reason) for one in problems]
+    write_set_aside(given.folder / "set_aside.star", "rlnMicrographName", aside, context.command)
+    for entry in aside[:_NAMED]:
+        recorder.warn(f"set aside: {entry.sentence}")
     if len(problems) > _NAMED:
         recorder.warn(f"{len(problems) - _NAMED} more set aside; {given.folder / 'set_aside.star'} lists them all")
     if not results:

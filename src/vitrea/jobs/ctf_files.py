@@ -18,7 +18,7 @@ from vitrea.records.errors import InputError
 from vitrea.records.table import Table
 
 if TYPE_CHECKING:
-    from vitrea.jobs.ctf_inputs import CtfInput, Problem, Shot
+    from vitrea.jobs.ctf_inputs import CtfInput, Shot
     from vitrea.thon_rings.fit import CtfFit
     from vitrea.thon_rings.spectrum import Floats
 
@@ -177,15 +177,3 @@ def write_results(given: CtfInput, results: list[tuple[Shot, Estimate]], comment
         if name == "defocus_v":
             columns["rlnCtfAstigmatism"] = np.array([abs(fit.defocus_u - fit.defocus_v) for _, fit in results])
     write_micrographs(given.star, chosen.with_columns(columns), comment=comment)
-
-
-def write_set_aside(path: Path, problems: list[Problem], comment: str) -> None:
-    """Write which micrographs are set aside and why; a list of an earlier run goes where there are none."""
-    if not problems:
-        path.unlink(missing_ok=True)
-        return
-    columns = {
-        "rlnMicrographName": text_column([one.name for one in problems]),
-        _PROBLEM: text_column([" ".join(one.reason.split()) for one in problems]),
-    }
-    write_star(path, {"set_aside": Table(columns)}, comment)

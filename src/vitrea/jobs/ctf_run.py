@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -164,9 +164,9 @@ class _Worker:
                 yield from self._aligned(movie, correction, size, shot)
                 return
             for first in range(0, len(movie) - size + 1, size):
-                total = correction.apply(movie.read(first), first)
+                total = correction.apply(_read_frame(movie, first), first)
                 for number in range(first + 1, first + size):
-                    total += correction.apply(movie.read(number), number)
+                    total += correction.apply(_read_frame(movie, number), number)
                 total /= size
                 yield _windowed(total, self._parameters.window, shot)
 
@@ -178,12 +178,19 @@ class _Worker:
         from vitrea.motion.alignment import AlignmentSettings
         from vitrea.motion.frames import FrameTransforms, aligned_averages
 
-        source = FrameTransforms(movie.read, range(len(movie)), correction, 1.0, torch.device("cpu"))
+        source = FrameTransforms(partial(_read_frame, movie), range(len(movie)), correction, 1.0, torch.device("cpu"))
         averages, settled = aligned_averages(source, size, shot.optics.pixel_size, AlignmentSettings())
         if not settled:
             self._recorder.warn(f"{shot.name}: its frames could not be aligned; they are averaged as they are")
         for average in averages:
             yield _windowed(average, self._parameters.window, shot)
+
+
+def _read_frame(movie: Movie, number: int) -> NDArray[Any]:
+    frame = movie.read(number)
+    if not frame.any():
+        raise InputError(f"frame {number + 1} of {movie.path} is empty: all its pixels are 0")
+    return frame
 
 
 def fit_settings(parameters: CtfParameters) -> FitSettings:

@@ -11,6 +11,7 @@ import numpy as np
 from vitrea.jobs.base import Context, Job
 from vitrea.jobs.extract_parameters import ExtractParameters, ImageParameters
 from vitrea.jobs.map_inputs import make_folder
+from vitrea.jobs.set_aside import SetAside, write_set_aside
 from vitrea.records.errors import InputError, JobError
 from vitrea.records.particles import Particles
 from vitrea.records.recorder import Recorder
@@ -53,7 +54,9 @@ def run(parameters: ExtractParameters, context: Context) -> None:
     result = extract_all(given.picks, stacks, given.micrographs.pixel_sizes, plan, threads, recorder)
     problems = [*given.problems, *result.problems]
     report = parameters.output / "set_aside.star"
-    _write_problems(report, problems, context.command)
+    counts = {"vitreaParticlesSetAside": np.array([one.particles for one in problems])}
+    aside = [SetAside(one.micrograph, one.reason) for one in problems]
+    write_set_aside(report, "rlnMicrographName", aside, context.command, counts)
     _tell(result, problems, report, recorder)
     if not result.tables:
         raise JobError(f"no particle could be extracted; {report} says why")
@@ -98,7 +101,7 @@ def image_settings(parameters: ImageParameters, size: int) -> ImageSettings:
     except ValueError as error:
         raise InputError(f"--bg_radius: {error}") from error
     dust = (max(0.0, parameters.white_dust), max(0.0, parameters.black_dust))
-    return replace(settings, normalisation=Normalisation(radius, not parameters.no_ramp, *dust))
+    return replace(settings, normalisation=Normalisation(radius, parameters.ramp, *dust))
 
 
 def _plan(parameters: ExtractParameters) -> ExtractionPlan:
@@ -109,7 +112,7 @@ def _plan(parameters: ExtractParameters) -> ExtractionPlan:
     if parameters.movies:
         frames = FrameRange(parameters.first_frame - 1, parameters.last_frame - 1, parameters.average_frames)
         # Frames hold few electrons: the slope of a plane fitted to their background would be noise.
-        options = parameters.model_copy(update={"no_ramp": True})
+        options = parameters.model_copy(update={"ramp": False})
     settings = image_settings(options, parameters.box_size)
     text = f"box={parameters.box_size} {settings} {frames} float16={parameters.float16} edge={parameters.drop_edge}"
     return ExtractionPlan(
@@ -185,22 +188,6 @@ def _joined(tables: list[Table], recorder: Recorder) -> Table:
     if lost:
         recorder.warn(f"left out, because not all coordinate files have it: {', '.join(lost)}")
     return Table({label: concatenate_columns([table[label] for table in tables]) for label in shared})
-
-
-def _write_problems(path: Path, problems: list[Problem], comment: str) -> None:
-    """Write what was set aside; a list of an earlier run goes where there is nothing."""
-    from vitrea.formats.star import write_star
-    from vitrea.formats.star_values import text_column
-
-    if not problems:
-        path.unlink(missing_ok=True)
-        return
-    columns = {
-        "rlnMicrographName": text_column([one.micrograph for one in problems]),
-        "vitreaParticlesSetAside": np.array([one.particles for one in problems]),
-        "vitreaReason": text_column([" ".join(one.reason.split()) for one in problems]),
-    }
-    write_star(path, {"set_aside": Table(columns)}, comment)
 
 
 def _tell(result: Extraction, problems: list[Problem], report: Path, recorder: Recorder) -> None:

@@ -28,8 +28,8 @@ class ImageParameters(JobParameters):
         options=["--bg_radius"],
         tab="Images",
     )
-    no_ramp: bool = parameter(
-        False, "Subtract the background's mean, not the plane that fits it best.", tab="Images", expert=True
+    ramp: bool = parameter(
+        True, "Subtract the plane that fits the background best; --no-ramp: its mean only.", tab="Images", expert=True
     )
     white_dust: float = parameter(
         -1,

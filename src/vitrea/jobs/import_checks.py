@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,11 +12,9 @@ import numpy as np
 
 from vitrea.compute.processors import available_threads
 from vitrea.formats.movies import EerRendering, MovieHeader, open_movie, read_movie_header
-from vitrea.formats.star import write_star
-from vitrea.formats.star_values import text_column
+from vitrea.jobs.set_aside import SetAside, write_set_aside
 from vitrea.records.errors import InputError
 from vitrea.records.recorder import Recorder
-from vitrea.records.table import Table
 
 _THREADS = 8  # headers are small: what takes time is the disk, or the network before it
 _SHOWN = 20  # warnings; the file has all
@@ -26,22 +23,6 @@ _EER_PARTS = 10  # frames that an EER movie is divided into when its pixels are 
 RAW_FRAMES = EerRendering(grouping=1)
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class SetAside:
-    """A file that is not imported, and why.
-
-    Attributes
-    ----------
-    name : str
-        The file.
-    reason : str
-        A sentence that names it.
-    """
-
-    name: str
-    reason: str
 
 
 def over_files(
@@ -217,13 +198,11 @@ def _kept(headers: dict[Path, MovieHeader], aside: Iterable[SetAside]) -> dict[P
 
 def report_set_aside(aside: Sequence[SetAside], total: int, noun: str, path: Path, recorder: Recorder) -> None:
     """Warn of the files set aside, at the end, and list them all in a STAR file; without any, remove it."""
+    write_set_aside(path, "vitreaFileName", aside)
     if not aside:
-        path.unlink(missing_ok=True)  # of an earlier run
         return
     for one in aside[:_SHOWN]:
-        recorder.warn(f"set aside: {one.reason}")
+        recorder.warn(f"set aside: {one.sentence}")
     if len(aside) > _SHOWN:
         recorder.warn(f"... and {len(aside) - _SHOWN} more")
-    columns = {"vitreaFileName": [one.name for one in aside], "vitreaReason": [one.reason for one in aside]}
-    write_star(path, {"set_aside": Table({label: text_column(words) for label, words in columns.items()})})
     recorder.warn(f"{len(aside)} of {total} {noun}s are set aside; {path} lists them with the reasons")

@@ -11,7 +11,7 @@ from vitrea.jobs.import_parameters import IGNORED_OPTIONS, ImportParameters
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vitrea.jobs.import_checks import SetAside
+    from vitrea.jobs.set_aside import SetAside
     from vitrea.records.micrographs import Micrographs
     from vitrea.records.recorder import Recorder
     from vitrea.records.table import Table
@@ -94,7 +94,8 @@ def _read(
     """Return coordinates in pixels by row of the micrograph, the files set aside, and how many files there were."""
     from vitrea.formats.coordinates import read_cistem_positions, read_coordinates
     from vitrea.formats.micrograph_files import expand_names
-    from vitrea.jobs.import_checks import SetAside, over_files
+    from vitrea.jobs.import_checks import over_files
+    from vitrea.jobs.set_aside import SetAside
     from vitrea.records.errors import InputError
 
     if not parameters.input:

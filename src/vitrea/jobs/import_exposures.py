@@ -20,8 +20,9 @@ from vitrea.formats.micrograph_files import (
 )
 from vitrea.formats.mrc_header import UNSET_PIXEL_SIZES
 from vitrea.formats.star_values import text_column
-from vitrea.jobs.import_checks import SetAside, check_exposures, report_set_aside
+from vitrea.jobs.import_checks import check_exposures, report_set_aside
 from vitrea.jobs.map_inputs import make_folder
+from vitrea.jobs.set_aside import SetAside
 from vitrea.records.errors import InputError
 from vitrea.records.micrographs import Micrographs, Movies
 from vitrea.records.optics import Optics

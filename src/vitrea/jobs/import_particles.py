@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from vitrea.jobs.import_checks import SetAside
+    from vitrea.jobs.set_aside import SetAside
     from vitrea.records.particles import Particles
     from vitrea.records.recorder import Recorder
 
@@ -135,7 +135,8 @@ def _check_stacks(particles: Particles, recorder: Recorder) -> tuple[NDArray[np.
 
     from vitrea.formats.image_names import find_file, split_image_name
     from vitrea.formats.image_stacks import read_stack_header
-    from vitrea.jobs.import_checks import SetAside, over_files
+    from vitrea.jobs.import_checks import over_files
+    from vitrea.jobs.set_aside import SetAside
 
     names = [str(name) for name in particles.table["rlnImageName"]]
     files, indices = zip(*map(split_image_name, names), strict=True)
@@ -169,7 +170,7 @@ def _check_pixels(particles: Particles) -> tuple[Particles, list[SetAside]]:
     import numpy as np
 
     from vitrea.formats.images import ParticleImages, find_bad_images
-    from vitrea.jobs.import_checks import SetAside
+    from vitrea.jobs.set_aside import SetAside
     from vitrea.records.errors import InputError
 
     bad = find_bad_images(ParticleImages(particles))

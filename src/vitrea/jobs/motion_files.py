@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,26 +13,18 @@ from numpy.typing import NDArray
 from vitrea.formats.micrograph_files import write_micrographs
 from vitrea.formats.motion_files import write_motion
 from vitrea.formats.mrc import write_stack
-from vitrea.formats.star import write_star
 from vitrea.formats.star_values import text_column
 from vitrea.jobs.base import Context
 from vitrea.jobs.map_inputs import make_folder
 from vitrea.jobs.motion import MotionParameters
 from vitrea.jobs.motion_inputs import MovieTask
+from vitrea.jobs.set_aside import SetAside, write_set_aside
 from vitrea.motion.correction import CorrectedMovie
 from vitrea.records.micrographs import Micrographs, Movies
 from vitrea.records.movie_motion import MovieMotion
 from vitrea.records.table import Table
 
 _NAMED = 5  # movies named in a summary line
-
-
-@dataclass(frozen=True)
-class SetAside:
-    """A movie that could not be corrected, and why."""
-
-    movie: str
-    reason: str
 
 
 def _endings(parameters: MotionParameters) -> list[str]:
@@ -150,16 +142,10 @@ def write_summary(
     """Write the list of micrographs, that of movies set aside, and the report; say how it went."""
     folder = parameters.output
     report = folder / "set_aside.star"
+    write_set_aside(report, Movies.name_label, set_aside, context.command)
     if set_aside:
-        columns = {
-            Movies.name_label: text_column([one.movie for one in set_aside]),
-            "vitreaReason": text_column([" ".join(one.reason.split()) for one in set_aside]),
-        }
-        write_star(report, {"set_aside": Table(columns)}, context.command)
-        names = ", ".join(one.movie for one in set_aside[:_NAMED]) + (" ..." if len(set_aside) > _NAMED else "")
+        names = ", ".join(one.name for one in set_aside[:_NAMED]) + (" ..." if len(set_aside) > _NAMED else "")
         context.recorder.warn(f"{len(set_aside)} of {len(movies)} movies are set aside: {names}; {report} says why")
-    else:
-        report.unlink(missing_ok=True)
     if not rows:
         return
     lengths = Counter(motion.frames for motion in motions)
@@ -225,6 +211,6 @@ def _write_report(
         Section("Movies that moved most", "Their pictures lie beside their sums.", facts),
     ]
     if set_aside:
-        sections.append(Section("Set aside", "", {one.movie: one.reason for one in set_aside}))
+        sections.append(Section("Set aside", "", {one.name: one.reason for one in set_aside}))
     sections.append(Section("Command", code=context.command))
     write_page(folder / "report.html", "Motion correction", lead, sections)

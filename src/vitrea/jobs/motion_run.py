@@ -20,8 +20,9 @@ from vitrea.formats.movies import Movie
 from vitrea.jobs.base import Context
 from vitrea.jobs.map_inputs import make_folder
 from vitrea.jobs.motion import MotionParameters
-from vitrea.jobs.motion_files import SetAside, is_finished, micrograph_row, movie_motion, write_results, write_summary
+from vitrea.jobs.motion_files import is_finished, micrograph_row, movie_motion, write_results, write_summary
 from vitrea.jobs.motion_inputs import Detector, MovieTask, frame_reader, open_task, read_motion_input
+from vitrea.jobs.set_aside import SetAside
 from vitrea.motion.alignment import AlignmentSettings
 from vitrea.motion.correction import BadMovieError, CorrectedMovie, CorrectionSettings, correct_movie
 from vitrea.motion.distortion import Distortion
@@ -71,7 +72,8 @@ def correct_movies(parameters: MotionParameters, context: Context) -> None:
     rows = [micrograph_row(task, motions[task.row], parameters) for task in done]
     write_summary(parameters, movies, done, rows, [motions[task.row] for task in done], set_aside, context)
     if not done and not left_out:
-        raise JobError(f"no movie could be corrected; {parameters.output / 'set_aside.star'} says why")
+        first = f": {set_aside[0].sentence}" if set_aside else ""
+        raise JobError(f"no movie could be corrected; {parameters.output / 'set_aside.star'} says why{first}")
 
 
 def _correct_all(
@@ -104,9 +106,8 @@ def _correct_all(
                         device,
                     )
             except (BadMovieError, InputError) as error:
-                reason = str(error) if isinstance(error, InputError) else f"{task.name}: {error}"
-                set_aside.append(SetAside(task.name, reason))
-                recorder.warn(f"set aside: {reason}")
+                set_aside.append(SetAside(task.name, str(error)))
+                recorder.warn(f"set aside: {set_aside[-1].sentence}")
                 recorder.advance()
                 continue
             motion = movie_motion(task, corrected, detector.files(task.row), parameters)

@@ -106,7 +106,7 @@ def reduce_micrograph(pixels: NDArray[np.generic], pixel_size: float, wanted: fl
         raise ValueError("it holds values that are not numbers (NaN or infinite)")
     low, high = torch.aminmax(image)
     if bool(low == high):
-        raise ValueError(f"all its pixels are {float(low):g}")
+        raise ValueError("all its pixels have one value")
     middle, spread = _robust_statistics(sample)
     if spread > 0:
         image = image.clamp(middle - _CLIP * spread, middle + _CLIP * spread)
