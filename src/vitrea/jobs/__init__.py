@@ -61,6 +61,7 @@ JOBS: tuple[JobEntry, ...] = (
     JobEntry("subtract", "Subtract the signal outside a mask from particle images."),
     JobEntry("mask", "Make a soft mask from a map, an atomic model, a difference of maps, or a shape."),
     JobEntry("postprocess", "Measure the resolution of two half maps and sharpen their sum."),
+    JobEntry("localres", "Measure the resolution of half maps from place to place, and filter the map accordingly."),
     JobEntry("sharpen", "Sharpen a map by B-factors, spectral flattening and figures of merit, or automatically."),
     JobEntry(
         "map", "Change or measure maps, images and stacks: filters, boxes, arithmetic, symmetry, statistics, pictures."

@@ -12,7 +12,7 @@ sum of the squares of sixteen filtered maps, and a filter is a monomial times a 
 Four things differ from ResMap. Noise is the difference of half maps, and the map is whitened by its spectrum. What is
 coarser than the wavelength tested is filtered away first: it is many times stronger and would pass for shorter waves;
 ResMap asks its user to flatten the spectrum by hand. The statistic is averaged over a Gaussian, so that the window as a
-whole is 1.4 λ wide (at half height): one voxel's sixteen numbers tell waves from noise only where they are stronger than it.
+whole is 1.4 λ wide (at half height): sixteen numbers alone tell waves from noise only where the waves are stronger.
 And wavelengths are tested on grids no finer than they need.
 """
 
