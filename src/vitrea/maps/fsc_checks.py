@@ -158,14 +158,15 @@ def _specks(binary: NDArray[np.bool_]) -> list[Finding]:
 
 
 def _signal_and_solvent(mask: Floats, half1: Floats, half2: Floats, voxel_size: float, share: float) -> list[Finding]:
-    """Compare the mask with where the filtered halves agree: it should hold all of that and little else."""
+    """Compare the mask with the particle, which is what stands out of the filtered average of the halves."""
     resolution = max(LOWPASS, 4.0 * voxel_size)
-    filtered = [lowpass_density(half, resolution, voxel_size) for half in (half1, half2)]
-    raised = [half - np.median(half) for half in filtered]
-    # The product of halves is the square of the signal; noise takes either sign and cancels.
-    signal = (raised[0] * raised[1]).astype(np.float64)
-    total = float(signal.sum())
-    cut = float((signal * (1.0 - mask)).sum()) / total if total > 0 else 0.0
+    average, noise = (lowpass_density((half1 + sign * half2) / 2, resolution, voxel_size) for sign in (1, -1))
+    try:
+        particle = average > choose_threshold(average, float(noise.std()))
+    except ValueError:
+        return []
+    signal = np.square(average[particle], dtype=np.float64)
+    cut = float(np.sum(signal * (1.0 - mask[particle])) / np.sum(signal))
     if cut > _MOST_CUT:
         return [
             Finding(
@@ -175,17 +176,12 @@ def _signal_and_solvent(mask: Floats, half1: Floats, half2: Floats, voxel_size: 
                 "--ini_threshold, --extend_inimask); ignore this for a mask of a part",
             )
         ]
-    average, noise = (filtered[0] + filtered[1]) / 2, (filtered[0] - filtered[1]) / 2
-    try:
-        threshold = choose_threshold(average, float(noise.std()))
-    except ValueError:
-        return []
-    particle = float(np.mean(average[mask > 0.5] > threshold)) if share else 0.0
-    if share and particle < _LEAST_PARTICLE:
+    inside = float(np.mean(particle[mask > 0.5])) if share else 0.0
+    if share and inside < _LEAST_PARTICLE:
         return [
             Finding(
                 "mask mostly solvent",
-                f"only {100 * particle:.0f}% of what is inside the mask is particle, the rest is solvent noise, which "
+                f"only {100 * inside:.0f}% of what is inside the mask is particle, the rest is solvent noise, which "
                 "lowers the FSC: make a tighter mask (vitrea mask)",
             )
         ]
