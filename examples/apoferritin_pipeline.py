@@ -30,7 +30,6 @@ from vitrea.simulate.density import density_from_atoms
 sys.path.insert(0, str(Path(__file__).parent))
 
 from betagal_pipeline import (
-    START_RESOLUTION,
     Pipeline,
     StepFailedError,
     class_section,
@@ -41,9 +40,11 @@ from betagal_pipeline import (
 )
 
 COARSE = 4.5  # Å, about the pixel of the images that are classified
+COARSE_ITERATIONS = 7  # of the first refinement: once poses are local, finer images tell more
 PER_CLASS = 100  # particles for each 2D class
+START_RESOLUTION = 15.0  # Å, to which maps are blurred before refinement: a hollow shell without detail has no views
 MASK_RESOLUTION = 12.0  # Å, at which the map is cut into molecule and solvent
-MASK_MARGIN = 1.25  # of the diameter: what is masked around a particle
+MASK_MARGIN = 1.1  # of the diameter: what is masked around a particle; neighbours are close
 
 
 def pick(pipeline: Pipeline, micrographs: str, options: argparse.Namespace) -> None:
@@ -57,7 +58,7 @@ def pick(pipeline: Pipeline, micrographs: str, options: argparse.Namespace) -> N
     pipeline.vitrea(
         "Picking",
         f"pick blob --i CtfFind/micrographs_ctf.star --o AutoPick --characteristic_radius {options.diameter / 2:g} "
-        f"--edge_distance {MASK_MARGIN * options.diameter / 2:g}",  # beyond the edge windows are filled with stripes
+        f"--edge_distance {0.625 * options.diameter:g}",  # beyond the edge windows are filled with stripes
         "AutoPick/autopick.star",
     )
 
@@ -84,13 +85,15 @@ def classify(pipeline: Pipeline, options: argparse.Namespace) -> None:
     )
     pipeline.vitrea(
         "First model",
-        f"initial-model --i selected.star --o InitialModel/run --sym {options.symmetry} {size}",
+        f"initial-model --i selected.star --o InitialModel/run --sym {options.symmetry} {size} "
+        f"--first_maps {options.first_maps}",
         "InitialModel/run_class001.mrc",
     )
     pipeline.vitrea(
         "Refinement, coarse",
         f"refine3d --i selected.star --ref InitialModel/run_class001.mrc --o Refine3DCoarse/run "
-        f"--sym {options.symmetry} {size} --ini_high {START_RESOLUTION:g}",
+        f"--sym {options.symmetry} {size} --ini_high {START_RESOLUTION:g} --healpix_order 3 --solvent_correct_fsc "
+        f"--iter {COARSE_ITERATIONS}",
         "Refine3DCoarse/run_class001.mrc",
     )
 
@@ -98,19 +101,20 @@ def classify(pipeline: Pipeline, options: argparse.Namespace) -> None:
 def refine(pipeline: Pipeline, options: argparse.Namespace) -> None:
     """From coarse poses to the map: particles cut out again, centred and finer."""
     size = f"--particle_diameter {MASK_MARGIN * options.diameter:g}"
-    fine = even(options.box * options.angpix / options.fine_angpix)
-    pixel_size = options.box * options.angpix / fine
+    window = options.fine_box or options.box
+    fine = even(window * options.angpix / options.fine_angpix)
+    pixel_size = window * options.angpix / fine
     pipeline.vitrea(
         "Extraction, fine and centred",
         f"extract --i CtfFind/micrographs_ctf.star --reextract_data_star Refine3DCoarse/run_data.star --recenter "
-        f"--part_dir ExtractFine --extract_size {options.box} --scale {fine} --norm --invert_contrast",
+        f"--part_dir ExtractFine --extract_size {window} --scale {fine} --norm --invert_contrast",
         "ExtractFine/particles.star",
     )
     resample_reference(pipeline.folder, fine, pixel_size)
     pipeline.vitrea(
         "Refinement, fine",
         f"refine3d --i ExtractFine/particles.star --ref reference.mrc --o Refine3D/run --sym {options.symmetry} {size} "
-        f"--ini_high {START_RESOLUTION / 2:g}",
+        f"--ini_high {START_RESOLUTION:g} --healpix_order 4 --offset_range 2 --offset_step 1 --solvent_correct_fsc",
         "Refine3D/run_class001.mrc",
     )
     pipeline.vitrea(
@@ -136,11 +140,13 @@ def resample_reference(folder: Path, size: int, pixel_size: float) -> None:
     """Bring the coarse map to the box and pixels of the fine images."""
     import torch
 
-    from vitrea.fourier.transforms import resample
+    from vitrea.fourier.transforms import resample, resize_box
 
     coarse = read_map(folder / "Refine3DCoarse/run_class001.mrc")
-    voxels = resample(torch.from_numpy(coarse.voxels), size, dims=3).numpy()
-    write_map(folder / "reference.mrc", Map(np.ascontiguousarray(voxels), pixel_size))
+    extent = len(coarse.voxels) * coarse.voxel_size
+    voxels = resample(torch.from_numpy(coarse.voxels), round(extent / pixel_size), dims=3)
+    voxels = resize_box(voxels, size, dims=3)
+    write_map(folder / "reference.mrc", Map(np.ascontiguousarray(voxels.numpy()), pixel_size))
 
 
 def compare_with_model(pipeline: Pipeline, options: argparse.Namespace) -> dict[str, str]:
@@ -190,6 +196,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--diameter", type=float, default=120.0, help="of the particle, Å")
     parser.add_argument("--symmetry", default="O", help="point group: Cn, Dn, T, O, I1 to I4")
     parser.add_argument("--box", type=int, default=200, help="of the windows, pixels of the micrographs")
+    parser.add_argument("--fine_box", type=int, default=0, help="of those of the last refinement; 0: as --box")
+    parser.add_argument("--first_maps", type=int, default=3, help="independent first maps to choose from")
     parser.add_argument("--fine_angpix", type=float, default=2.0, help="pixel size of the last refinement, Å")
     parser.add_argument("--model", type=Path, help="atomic model to compare the map with (its assembly 1)")
     options = parser.parse_args(arguments)
