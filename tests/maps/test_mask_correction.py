@@ -33,12 +33,19 @@ MASKS = {
 }
 
 
+def low_resolution_signal() -> NDArray[np.float32]:
+    """A ball of texture that ends at 16 Å, shell 8, with an edge of two shells."""
+    return lowpass_density(sphere_mask(SIZE, 16.0, 2.0) * (1 + white(7)), 16.0, VOXEL).astype(np.float32)
+
+
 def measure(name: str, signal: NDArray[np.float32] | float, seed: int, draws: int = 1) -> HalfMapFsc:
     halves = [(signal + 0.2 * white(100 + 2 * seed + number)).astype(np.float32) for number in (0, 1)]
     return half_map_fsc(*halves, VOXEL, MASKS[name], FscSettings(seed=seed + 1, draws=draws))
 
 
-@pytest.mark.parametrize("name", list(MASKS))
+@pytest.mark.parametrize(
+    "name", ["tight", *(pytest.param(name, marks=pytest.mark.slow) for name in MASKS if name != "tight")]
+)
 def test_pure_noise_has_no_resolution(name: str) -> None:
     """The first fall below 0.143 comes at once; with draws averaged no shell that can be judged reaches 0.143."""
     single = [measure(name, 0.0, seed) for seed in SEEDS]
@@ -51,9 +58,10 @@ def test_pure_noise_has_no_resolution(name: str) -> None:
     assert averaged.max() < FSC_THRESHOLD
 
 
-def test_tight_masks_do_not_raise_the_corrected_curve() -> None:
+@pytest.mark.slow
+def test_no_mask_raises_the_corrected_curve() -> None:
     """Halves share what is coarser than 14 Å and nothing else: no mask makes more of it, though the masked FSC does."""
-    signal = lowpass_density(sphere_mask(SIZE, 16.0, 2.0) * (1 + white(7)), 16.0, VOXEL)
+    signal = low_resolution_signal()
     found = {name: [measure(name, signal, seed) for seed in SEEDS] for name in MASKS}
     beyond = 14
     feigned = {
@@ -67,3 +75,12 @@ def test_tight_masks_do_not_raise_the_corrected_curve() -> None:
         assert all(8 <= fsc.final_shell <= 10 for fsc in each)
         assert np.mean([fsc.corrected[beyond:] for fsc in each], axis=0).max() < FSC_THRESHOLD
         assert abs(np.mean([fsc.corrected[beyond:] for fsc in each])) < 0.04
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_tight_hard_mask_does_not_raise_the_corrected_curve(seed: int) -> None:
+    fsc = measure("tight and hard", low_resolution_signal(), seed)
+    assert fsc.masked is not None
+    assert fsc.masked[14:].mean() > 0.6
+    assert fsc.corrected[14:].mean() < 0.1
+    assert 8 <= fsc.final_shell <= 10
