@@ -136,6 +136,10 @@ def align_frames(
         correlations = _correlations(spectra, shape, shifts, weight, settings.running_average)
         inner = max(settings.minimum_shift, 1.01 * pixel.max()) if coarse else 0.0
         moves = search.far(correlations, inner) if iteration == 1 else search.near(correlations)
+        if settings.running_average > 1:
+            # A window tells the mean error of its frames: what alternates from frame to frame it may tell with the
+            # wrong sign. Averaged once more, no error grows.
+            moves = _running_sums(torch.from_numpy(moves), settings.running_average, mean=True).numpy()
         moved = shifts + moves
         moved = polynomial_smooth(moved, _COARSE_DEGREE) if coarse else smooth_shifts(moved, settings)
         moves = moved - shifts
@@ -188,14 +192,15 @@ def _correlations(
     return torch.mul(others, moved.conj(), out=others)
 
 
-def _running_sums(moved: Tensor, width: int) -> Tensor:
-    """Sum each frame with its neighbours; windows that would reach over an end are moved inside, as in Unblur."""
+def _running_sums(moved: Tensor, width: int, mean: bool = False) -> Tensor:
+    """Sum, or average, each frame and its neighbours; windows reaching over an end are moved inside, as in Unblur."""
     count = moved.shape[0]
     half = max(1, (width - 1) // 2)
     sums = torch.empty_like(moved)
     for frame in range(count):
         start = max(0, min(frame - half, count - 1 - 2 * half))
-        sums[frame] = moved[start : min(count, start + 2 * half + 1)].sum(dim=0)
+        window = moved[start : min(count, start + 2 * half + 1)]
+        sums[frame] = window.mean(dim=0) if mean else window.sum(dim=0)
     return sums
 
 
