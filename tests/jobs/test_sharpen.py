@@ -90,6 +90,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"fsc": "statistics.txt", "fsc_column": "FSC"},
     {"fsc": "statistics.txt", "ssnr_scale": 3.0},
     {"fsc": "statistics.txt", "flatten_signal": True},
+    {"protein": True},
     {"fsc": "statistics.txt", "cutoff": None},
     {"half1": "run_half1.mrc"},
     {"half1": "run_half1.mrc", "half2": "run_half2.mrc", "mask": "mask.mrc"},
@@ -135,6 +136,7 @@ def test_the_automatic_choice_is_shown_and_yields_to_what_is_given(folder: Path)
     assert general["rlnBfactorUsedForSharpening"] == pytest.approx(min(0.0, 4 * slope))
     assert general["vitreaSharpeningLimit"] == 10
     assert general["vitreaIsSignalFlattened"] == 1
+    assert general["vitreaIsBroughtToProtein"] == 1
     assert general["vitreaCutoff"] == pytest.approx(general["rlnFinalResolution"])
     assert "The FSC falls below 0.143 at" in (folder / "out/s_report.html").read_text()
     run(folder, cutoff=None, half1=folder / "run_half1.mrc", auto=True, mask=folder / "mask.mrc", bfactor=-33.0)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from vitrea.formats.atomic_models import read_atoms
 from vitrea.fourier.filters import apply_bfactor
 from vitrea.fourier.fsc import fourier_shell_correlation
 from vitrea.fourier.transforms import to_fourier
 from vitrea.maps.masking import sphere_mask
+from vitrea.maps.protein_spectrum import protein_amplitudes
 from vitrea.maps.sharpening_choice import choose_sharpening
 from vitrea.maps.spectral_sharpening import (
     SpectralSettings,
@@ -23,6 +27,8 @@ from vitrea.maps.spectral_sharpening import (
     spectral_gain,
     spread_gain,
 )
+from vitrea.simulate.density import density_from_atoms
+from vitrea.simulate.scattering import in_ice
 
 SIZE, VOXEL = 48, 2.0
 Array = NDArray[np.float32]
@@ -112,6 +118,37 @@ def test_the_signal_can_be_flattened_instead() -> None:
     assert np.allclose(gain[11:], expected[11:], rtol=1e-2)
 
 
+def test_amplitudes_can_be_brought_to_those_of_proteins() -> None:
+    k = frequencies()
+    profile = np.exp(-30 * k**2)
+    gain = spectral_gain(k, profile, np.ones_like(k), SpectralSettings(-20.0, 0.0, 10.0, protein=True))
+    after = gain * profile
+    assert np.allclose(after[11:] / after[11], (protein_amplitudes(k) / protein_amplitudes(k)[11])[11:])
+    assert np.allclose(gain[:10], np.exp(5.0 * k[:10] ** 2))
+
+
+def test_the_spectrum_of_proteins_peaks_where_sheets_and_helices_have_their_distances() -> None:
+    k = np.linspace(0.1, 0.4, 301)
+    amplitude = protein_amplitudes(k)
+    assert 4.3 < 1 / k[amplitude.argmax()] < 4.8
+    assert 6.0 < 1 / k[amplitude[k < 0.2].argmin()] < 7.2
+    assert np.log(amplitude[k <= 0.25]).mean() == pytest.approx(0.0, abs=0.02)
+    assert np.allclose(protein_amplitudes(np.array([0.0, 0.9])), protein_amplitudes(np.array([0.1, 0.6])))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "assembly"), [("5a1a.pdb.gz", None), ("7a4m.cif.gz", "1"), ("3j9i.pdb.gz", None)])
+def test_models_of_proteins_have_the_spectrum_of_proteins(shared_data: Path, name: str, assembly: str | None) -> None:
+    atoms = read_atoms(shared_data / "models" / name, assembly)
+    voxel_size, size = 1.5, 144 if name.startswith("3") else 136
+    voxels = in_ice(density_from_atoms(atoms, size, voxel_size, -20.0), voxel_size, atoms)
+    k = np.arange(size // 2 + 1) / (size * voxel_size)
+    inside = (k > 0.1) & (k < 0.3)
+    ratio = np.log(amplitude_profile(voxels) / protein_amplitudes(k))[inside]
+    # What is left is the atoms' mean B-factor, about 20 Å², less what was taken back, and single shells.
+    assert np.std(ratio - np.polyval(np.polyfit(k[inside] ** 2, ratio, 1), k[inside] ** 2)) < 0.12
+
+
 def test_a_shell_without_amplitude_stays_empty() -> None:
     gain = spectral_gain(frequencies(), np.r_[np.ones(20), np.zeros(5)], np.ones(25), SpectralSettings(limit=20.0))
     assert (gain[20:] == 0).all()
@@ -182,13 +219,14 @@ def test_normalised_maps_have_the_deviation_asked_for() -> None:
 
 @pytest.fixture(scope="module")
 def molecule() -> Array:
-    """A ball of atoms, as sharp as the voxels show them: its spectrum is flat beyond 15 Å."""
+    """A ball of atoms at random, as sharp as the voxels show them, with the spectrum of a protein."""
     rng = np.random.default_rng(2)
     points = rng.uniform(-1, 1, (900, 3))
     points = (points[np.linalg.norm(points, axis=1) < 1] * 15).round().astype(int) + 32
     density = np.zeros((64,) * 3, dtype=np.float32)
     np.add.at(density, tuple(points.T), 1.0)
-    return np.asarray(apply_bfactor(torch.from_numpy(density), 0.0, VOXEL))
+    # 900 points scatter alike in all shells beyond 15 Å.
+    return sharpen_spectrum(density, VOXEL, SpectralSettings(), merit=protein_amplitudes(frequencies(64))).density
 
 
 def halves(molecule: Array, decay: NDArray[np.float64], noise: float) -> tuple[Array, Array]:
@@ -227,11 +265,12 @@ def test_the_automatic_choice_comes_nearest_to_the_truth(molecule: Array, kind: 
     cutoff, bfactor = chosen.cutoff, chosen.bfactor_low
     others = {
         "none": closeness(SpectralSettings(cutoff=cutoff), None),
-        "cistem": closeness(SpectralSettings(-90.0, 0.0, 12.0, True, False, cutoff)),
+        "cistem": closeness(SpectralSettings(-90.0, 0.0, 12.0, cutoff=cutoff)),
         "half": closeness(SpectralSettings(bfactor / 2, 0.0, 0.0, cutoff=cutoff)),
         "twice": closeness(SpectralSettings(2 * bfactor, 0.0, 0.0, cutoff=cutoff)),
-        "blunter": closeness(SpectralSettings(bfactor, 60.0, 10.0, True, True, cutoff)),
-        "coarser": closeness(SpectralSettings(bfactor, 0.0, 10.0, True, True, 1.4 * cutoff)),
+        "flat": closeness(SpectralSettings(bfactor, 0.0, 10.0, True, True, False, cutoff)),
+        "blunter": closeness(SpectralSettings(bfactor, 60.0, 10.0, True, True, True, cutoff)),
+        "coarser": closeness(SpectralSettings(bfactor, 0.0, 10.0, True, True, True, 1.4 * cutoff)),
     }
     assert best > max(others.values()), (best, others)
     if kind == "one B-factor":

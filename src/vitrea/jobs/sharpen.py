@@ -27,6 +27,7 @@ _CHOSEN = {
     "limit": "limit",
     "flatten": "flatten",
     "flatten_signal": "flatten_signal",
+    "protein": "protein",
     "cutoff": "cutoff",
     "filter_edge": "filter_edge",
 }

@@ -103,6 +103,7 @@ def _general(
         "vitreaSharpeningLimit": settings.limit,
         "vitreaIsFlattened": int(settings.flatten and settings.limit > 0),
         "vitreaIsSignalFlattened": int(settings.flatten_signal),
+        "vitreaIsBroughtToProtein": int(settings.protein),
         "vitreaCutoff": settings.cutoff,
         "vitreaFilterEdge": settings.filter_edge,
         "vitreaFscSource": inputs.fsc_name,
@@ -145,7 +146,8 @@ def _lead(settings: SpectralSettings) -> str:
     if not settings.limit:
         done = f"B-factor {settings.bfactor_low:.0f} Å²"
     elif settings.flatten:
-        done = f"B-factor {settings.bfactor_low:.0f} Å² up to {settings.limit:g} Å, flattened beyond"
+        what = "as in proteins" if settings.protein else "flattened"
+        done = f"B-factor {settings.bfactor_low:.0f} Å² up to {settings.limit:g} Å, {what} beyond"
         done += f" with {settings.bfactor_high:.0f} Å²" if settings.bfactor_high else ""
     else:
         done = (
@@ -171,7 +173,9 @@ def _facts(parameters: SharpenParameters, inputs: SharpenInputs, settings: Spect
         "amplitudes measured in": f"{inputs.mask_name} mask" if inputs.given_mask else inputs.mask_name,
         "FSC": inputs.fsc_name,
         "weight by figure of merit": weight,
-        "flattened": ("the signal" if settings.flatten_signal else "signal and noise")
+        "brought to the spectrum of proteins" if settings.protein else "flattened": (
+            "the signal" if settings.flatten_signal else "signal and noise"
+        )
         if settings.flatten and settings.limit
         else "no",
         "edge of the cut-off": f"{settings.filter_edge:g} Å",
@@ -185,11 +189,13 @@ def _reasons(choice: SharpeningChoice, settings: SpectralSettings) -> str:
         lines.append(f"Only {choice.shells} shells lie between 10 Å and there, too few to tell a B-factor.")
     else:
         lines.append(
-            f"The amplitudes of the signal fall along a line of B = {-4 * choice.fit.slope:.0f} Å² there (squared "
-            f"correlation {choice.fit.correlation:.2f}, {choice.shells} shells), which the B-factor takes back."
+            "Compared with those of proteins at rest, the amplitudes of the signal fall along a line of B = "
+            f"{-4 * choice.fit.slope:.0f} Å² there (squared correlation {choice.fit.correlation:.2f}, {choice.shells} "
+            "shells), which the B-factor takes back."
         )
         lines.append(
-            "Beyond 10 Å the signal's spectrum is flattened and weighted by the figure of merit, whatever its shape."
+            "Beyond 10 Å the signal's amplitudes are brought to those of proteins, whatever the shape of their decay, "
+            "and weighted by the figure of merit."
             if choice.settings.limit
             else "That is too few shells to flatten them one by one: the B-factor acts throughout."
         )

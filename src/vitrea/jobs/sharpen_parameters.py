@@ -54,6 +54,10 @@ class SharpenParameters(JobParameters):
         False, "Flatten the amplitudes of the signal, which the FSC tells, not those of signal and noise.",
         tab=_SHARPEN, expert=True,
     )  # fmt: skip
+    protein: bool = parameter(
+        False, "Bring amplitudes beyond the limit to those that proteins have, instead of making them equal.",
+        tab=_SHARPEN,
+    )  # fmt: skip
     cutoff: float = parameter(
         0.0, "Nothing finer is left; 0: where the FSC falls below 0.143, or Nyquist without an FSC.", unit="Å",
         options=["--resolution_limit"], cistem="Resolution Cut-Off", tab=_SHARPEN, ge=0,

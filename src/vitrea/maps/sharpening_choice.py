@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from vitrea.fourier.fsc import interpolated_resolution_at
 from vitrea.maps.half_maps import FSC_THRESHOLD
+from vitrea.maps.protein_spectrum import protein_amplitudes
 from vitrea.maps.sharpening import NO_AMPLITUDE, GuinierFit, fit_guinier
 from vitrea.maps.spectral_sharpening import SpectralSettings, amplitude_profile, figure_of_merit
 
 Floats = NDArray[np.floating[Any]]
 
 FLATTEN_FROM = 10.0
-"""Å beyond which the fall of a protein's amplitudes is that of B-factors, not of its shape (Rosenthal & Henderson)."""
+"""Å beyond which proteins have the same amplitudes but for B-factors, whatever their shape (Rosenthal & Henderson)."""
 
 _WIDEST_EDGE, _EDGE_SHARE = 20.0, 10.0  # Å; and Å per Å of resolution
 
@@ -33,7 +34,8 @@ class SharpeningChoice:
     resolution : float
         Å at which the FSC falls below 0.143.
     fit : GuinierFit or None
-        The line through ln of the signal's amplitudes between 10 Å and the resolution; None: too few shells.
+        The line through ln of the signal's amplitudes, over those of proteins, between 10 Å and the resolution; None:
+        too few shells.
     shells : int
         How many shells that range holds.
     """
@@ -45,14 +47,15 @@ class SharpeningChoice:
 
 
 def choose_sharpening(density: Floats, voxel_size: float, fsc: Floats, mask: Floats | None = None) -> SharpeningChoice:
-    """Choose B-factor, flattening and cut-off for a map.
+    """Choose B-factor, flattening and cut-off for a map of a protein.
 
-    The best estimate, in the mean square, of a molecule whose spectrum is flat beyond 10 Å has components multiplied
-    by ``FOM / S``, S being the signal's amplitudes, which are ``A sqrt(FOM)``. So: the signal is flattened from 10 Å on
-    and weighted by the figure of merit, whatever the shape of its decay; below 10 Å goes the B-factor of the Guinier
-    line through S, which joins without a kink on average; the cut-off is where the FSC falls below 0.143, its edge a
-    tenth of the way to there (or 1/20 Å, if that is less): weights have fallen already. With fewer than five shells
-    beyond 10 Å the B-factor alone is applied, and none at all where no line can be fitted or it rises.
+    The best estimate, in the mean square, of a molecule whose shells have amplitudes T has components multiplied by
+    ``FOM T / S``, S being the signal's amplitudes in the map, ``A sqrt(FOM)``. Beyond 10 Å T is nearly the same for all
+    proteins (`protein_spectrum`). So: the signal is brought to it from 10 Å on, whatever the shape of its decay, and
+    weighted by the figure of merit; what is coarser gets the B-factor of a straight line through ln(S / T) against
+    1/d², which joins without a kink on average; the cut-off is where the FSC falls below 0.143, its edge a tenth of the
+    way to there (or 1/20 Å, if that is less): weights have fallen already. With fewer than five shells beyond 10 Å the
+    B-factor alone is applied, and none at all where no line can be fitted or it rises.
 
     Parameters
     ----------
@@ -80,11 +83,12 @@ def choose_sharpening(density: Floats, voxel_size: float, fsc: Floats, mask: Flo
         raise ValueError(f"the FSC is below {FSC_THRESHOLD} from the first shell on: there is no signal to sharpen")
     frequency = np.arange(size // 2 + 1) / (size * voxel_size)
     signal = amplitude_profile(density, mask) * np.sqrt(figure_of_merit(fsc))
-    logarithm = np.where(signal > 0, np.log(np.maximum(signal, np.finfo(np.float64).tiny)), NO_AMPLITUDE)
+    relative = signal / protein_amplitudes(frequency)
+    logarithm = np.where(relative > 0, np.log(np.maximum(relative, np.finfo(np.float64).tiny)), NO_AMPLITUDE)
     shells = int(((frequency >= 1 / FLATTEN_FROM) & (frequency <= 1 / resolution)).sum())
     fit = fit_guinier(frequency**2, logarithm, FLATTEN_FROM, resolution)
     bfactor = min(4.0 * fit.slope, 0.0) if fit is not None else 0.0
     limit = FLATTEN_FROM if shells >= _FEWEST_TO_FLATTEN else 0.0
     edge = max(_WIDEST_EDGE, _EDGE_SHARE * resolution)
-    settings = SpectralSettings(bfactor, 0.0, limit, limit > 0, True, resolution, edge)
+    settings = SpectralSettings(bfactor, 0.0, limit, limit > 0, True, True, resolution, edge)
     return SharpeningChoice(settings, resolution, fit, shells)

@@ -29,6 +29,7 @@ from vitrea.fourier.grid import frequency_radius
 from vitrea.fourier.shells import shell_mean
 from vitrea.fourier.transforms import to_fourier, to_real
 from vitrea.maps.half_maps import as_tensor
+from vitrea.maps.protein_spectrum import protein_amplitudes
 
 Floats = NDArray[np.floating[Any]]
 Curve = NDArray[np.float64]
@@ -51,6 +52,9 @@ class SpectralSettings:
     flatten_signal : bool
         Whether it is the signal's amplitudes, ``A sqrt(figure of merit)``, that are made equal, not those of signal and
         noise together.
+    protein : bool
+        Whether amplitudes are brought to those of proteins (`protein_spectrum`) beyond the limit, instead of being made
+        equal.
     cutoff : float
         Å; nothing finer is left. 0: up to Nyquist.
     filter_edge : float
@@ -62,6 +66,7 @@ class SpectralSettings:
     limit: float = 0.0
     flatten: bool = True
     flatten_signal: bool = False
+    protein: bool = False
     cutoff: float = 0.0
     filter_edge: float = 20.0
 
@@ -172,6 +177,8 @@ def spectral_gain(frequency: Floats, profile: Floats, merit: Floats, settings: S
         amplitude = np.asarray(profile, dtype=np.float64)
         if settings.flatten_signal:
             amplitude = amplitude * np.sqrt(merit)
+        if settings.protein:
+            amplitude = amplitude / protein_amplitudes(k)
         beyond = k > border
         reference = float(np.interp(border, k, amplitude))
         gain = np.where(beyond, np.where(amplitude > 0, gain * reference / np.maximum(amplitude, 1e-300), 0.0), gain)
