@@ -59,7 +59,10 @@ def write_results(
     figures = _figures(inputs, settings, result)
     for name, figure in (("_amplitudes", figures[0]), ("_slices", figures[2]), ("_projections", figures[3])):
         save_png(figure, root.with_name(f"{root.name}{name}.png"))
-    blocks = {"general": _general(inputs, settings, choice, names), "shells": _shells(inputs, result)}
+    blocks: dict[str, Table | dict[str, object]] = {
+        "general": _general(inputs, settings, choice, names),
+        "shells": _shells(inputs, result),
+    }
     write_star(names[".star"], blocks, comment=context.command)
     lead = _lead(settings)
     facts = _facts(parameters, inputs, settings)

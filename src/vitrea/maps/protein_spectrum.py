@@ -43,4 +43,4 @@ def protein_amplitudes(frequency: NDArray[np.floating[Any]]) -> NDArray[np.float
         Of atoms at rest. Below 1/10 Å, where the shape of each molecule decides, and beyond 1/1.67 Å, the nearest
         value known.
     """
-    return np.exp(np.interp(frequency, _FREQUENCY, _LOG_AMPLITUDE))
+    return np.asarray(np.exp(np.interp(frequency, _FREQUENCY, _LOG_AMPLITUDE)), dtype=np.float64)
