@@ -40,6 +40,12 @@ def folder(in_tmp: Path) -> Path:
     return in_tmp
 
 
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the report: it takes most of the time."""
+    monkeypatch.setattr("vitrea.jobs.validate_fsc3d._report", lambda *_: None)
+
+
 def validate(**parameters: object) -> SilentRecorder:
     recorder = SilentRecorder()
     run(ValidateFsc3dParameters(**{"half1": "run_half1_unfil.mrc", **parameters}), Context(recorder))
@@ -48,6 +54,7 @@ def validate(**parameters: object) -> SilentRecorder:
 
 def test_files_and_figures_agree(folder: Path) -> None:
     recorder = validate(output="out")
+    assert "anisotropic" in recorder.warnings[0]
     blocks = read_star("out/fsc3d.star")
     summary, curve, directions = blocks["resolution"], blocks["fsc"], blocks["directions"]
     assert summary["vitreaFscThreshold"].tolist() == [0.5, 0.143]
@@ -71,8 +78,7 @@ def test_files_and_figures_agree(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_options_change_the_result(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitrea.jobs.validate_fsc3d._report", lambda *_: None)  # pictures take most of the time
+def test_options_change_the_result(folder: Path, no_pictures: None) -> None:
     plain = dict(validate().events)["fsc3d"]
     for options in ({"cone": 40.0}, {"threshold": 0.5}, {"mask": "mask.mrc"}, {"pixel_size": 3.0}):
         assert dict(validate(**options).events)["fsc3d"] != plain
@@ -83,8 +89,8 @@ def test_options_change_the_result(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert masked[0] == masked[3] and masked[0] != masked[1] and masked[0] != masked[2]
 
 
-def test_anisotropy_is_told(folder: Path) -> None:
-    assert "anisotropic" in validate().warnings[0]
+@pytest.mark.slow
+def test_even_resolution_is_told(in_tmp: Path) -> None:
     generator = np.random.default_rng(2)
     signal = generator.normal(size=(SIZE,) * 3)
     for half in (1, 2):
@@ -112,13 +118,14 @@ def test_bad_input_is_one_sentence(folder: Path, line: str, message: str, capsys
     assert not Path("bad").exists()
 
 
-def test_3dfscs_and_relions_option_names_work(folder: Path) -> None:
+@pytest.mark.slow
+def test_3dfscs_and_relions_option_names_work(folder: Path, no_pictures: None) -> None:
     line = "--halfmap1 run_half1_unfil.mrc --halfmap2 run_half2_unfil.mrc --apix 2 --dthetaInDegrees 25 --FSCCutoff 0.5"
     assert main(["validate", "fsc3d", *line.split(), "--o", "named"]) == 0
     assert read_star("named/fsc3d.star")["general"]["vitreaConeHalfAngle"] == 25
 
 
-def test_a_real_refinement_is_measured(shared_reference: Path, in_tmp: Path) -> None:
+def test_a_real_refinement_is_measured(shared_reference: Path, in_tmp: Path, no_pictures: None) -> None:
     """Beta-galactosidase, few views along z: the worst axis; D2 makes equal what it makes equivalent."""
     half = shared_reference / "betagal_real" / "refine3d" / "run_half1_class001_unfil.mrc"
     with pytest.raises(InputError):

@@ -92,7 +92,9 @@ def test_equal_resolution_in_all_directions_is_a_sphere(isotropic: DirectionalFs
     assert isotropic.overall_resolution(0.143) == pytest.approx(SIZE * VOXEL / 30.0, rel=0.02)
 
 
-@pytest.mark.parametrize(("axis", "half_angle"), [((0.0, 0.0, 1.0), 35.0), ((1.0, 2.0, 2.0), 40.0)])
+@pytest.mark.parametrize(
+    ("axis", "half_angle"), [((1.0, 2.0, 2.0), 40.0), pytest.param((0.0, 0.0, 1.0), 35.0, marks=pytest.mark.slow)]
+)
 def test_a_missing_cone_is_found_where_it_is(axis: tuple[float, float, float], half_angle: float) -> None:
     kx, ky, kz = grid()
     radius = (kx**2 + ky**2 + kz**2).sqrt()
@@ -161,8 +163,6 @@ def test_a_mask_alone_gives_no_resolution() -> None:
     assert abs(fsc.curves[:, beyond].mean()) < 0.05
     whole = half_map_fsc(*pair, 2.0, mask)
     assert np.abs(fsc.overall - whole.corrected)[:30].mean() < 0.05  # two draws of phases against four
-    assert np.array_equal(fsc.curves, directional_fsc(*pair, 2.0, mask).curves)
-    assert not np.array_equal(fsc.curves, directional_fsc(*pair, 2.0, mask, seed=1).curves)
 
 
 def test_crossings_are_drawn_with_straight_lines() -> None:

@@ -74,10 +74,10 @@ def test_a_cone_of_views_leaves_a_cone_of_directions() -> None:
 
 
 def test_symmetry_fills_what_views_leave_empty() -> None:
-    view = views_between(88, 92, 4000)[np.newaxis]
-    tops = np.zeros((300, 2))
+    view = views_between(88, 92, 2500)
+    tops = np.zeros((50, 2))
     assert sampling_of(tops, "O").empty < sampling_of(tops, "D2").empty == sampling_of(tops).empty
-    assert sampling_of(view[0], "C4").scf == pytest.approx(sampling_of(view[0]).scf, abs=0.03)
+    assert sampling_of(view, "C4").scf == pytest.approx(sampling_of(view).scf, abs=0.05)
     # Copies of the views by hand give the same.
     eulers = np.column_stack([views_between(0, 40, 500), np.zeros(500)])
     copies = matrix_to_euler((euler_to_matrix(eulers)[:, None] @ symmetry_matrices("D3")).reshape(-1, 3, 3))
@@ -85,10 +85,10 @@ def test_symmetry_fills_what_views_leave_empty() -> None:
 
 
 def test_tilting_helps_top_views_and_not_even_ones() -> None:
-    even = scan_tilts(views_between(0, 180))
+    even = scan_tilts(views_between(0, 180), tilts=(0, 30, 60))
     assert np.ptp(even.scf_star) < 0.02
     assert even.suggested(0.8) == 0
-    cone = scan_tilts(views_between(0, 60))
+    cone = scan_tilts(views_between(0, 60), tilts=(0, 10, 20, 25, 30, 35, 40))
     assert cone.scf_star[0] < 0.3 and np.all(np.diff(cone.scf_star) > -0.03)
     tilt = cone.suggested(0.8)
     # Views within 60 + 30 degrees reach the side: from there on no direction is empty.
@@ -122,6 +122,7 @@ def test_efficiency_falls_as_views_gather() -> None:
     assert point_spread(view_vectors(views_between(0, 60))).efficiency == pytest.approx(found[1], abs=0.03)
 
 
+@pytest.mark.slow
 def test_the_width_follows_resolution_and_bfactor() -> None:
     views = view_vectors(views_between(0, 180, 500))
     plain = point_spread(views).mean

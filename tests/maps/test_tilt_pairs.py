@@ -95,10 +95,9 @@ def test_wrong_pairs_show_what_chance_does() -> None:
     # With 24 operators a random pair has a chance of 24 x 1.7% = 0.34 or so within 15 degrees of any one point.
     assert 0.3 < chance.mean() < 0.6
     assert find_cluster(pair_turns(first, second, "O"), 30.0).fraction > 0.95
-    assert chance_fractions(first, second, "O", 30.0, 15.0, 8.0, shuffles=5).mean() < 0.6 * chance.mean()
-    again = chance_fractions(first, second, "O", 30.0, 15.0, 15.0, shuffles=5)
-    assert np.array_equal(chance, again)
-    assert not np.array_equal(chance, chance_fractions(first, second, "O", 30.0, 15.0, 15.0, seed=1, shuffles=5))
+    assert chance_fractions(first, second, "O", 30.0, 15.0, 8.0, shuffles=2).mean() < 0.6 * chance.mean()
+    again, other = (chance_fractions(first, second, "O", 30.0, 15.0, 15.0, seed, shuffles=2) for seed in (0, 1))
+    assert np.array_equal(chance[:2], again) and not np.array_equal(again, other)
 
 
 def test_the_nominal_tilt_bounds_the_search() -> None:

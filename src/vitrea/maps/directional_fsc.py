@@ -199,28 +199,28 @@ def directional_fsc(
     first, second = as_tensor(half1), as_tensor(half2)
     size = int(first.shape[-1])
     samples = DirectedSamples(size)
-    cones = _Cones(samples, cone)
     transforms = to_fourier(first, 3), to_fourier(second, 3)
-    overall = _overall(*transforms, size)
-    if mask is None:
-        return DirectionalFsc(voxel_size, size, cone, samples.grid.vectors, cones.correlate(*transforms), overall)
-    weight = as_tensor(mask).to(first.dtype)
-    low = np.flatnonzero(overall[1:] < randomise_below) + 1
-    start = int(low[0]) if len(low) else None
-    transforms = to_fourier(first * weight, 3), to_fourier(second * weight, 3)
-    curves, overall = cones.correlate(*transforms), _overall(*transforms, size)
+    overall, start = _overall(*transforms, size), None
+    if mask is not None:
+        low = np.flatnonzero(overall[1:] < randomise_below) + 1
+        start = int(low[0]) if len(low) else None
+        weight = as_tensor(mask).to(first.dtype)
+        transforms = to_fourier(first * weight, 3), to_fourier(second * weight, 3)
+        overall = _overall(*transforms, size)
+    (curves,) = _cone_curves(samples, [_shell_products(samples, *transforms)], cone)
     if start is not None:
         generator = torch.Generator().manual_seed(seed)
+        drawn, noise = [], np.zeros_like(overall)
+        for _ in range(randomisations):
+            one, other = (to_fourier(randomise_phases(half, start, generator) * weight, 3) for half in (first, second))
+            drawn.append(_shell_products(samples, one, other))
+            noise += _overall(one, other, size) / randomisations
         # What a mask correlates changes little with direction. Cones of twice the angle hold four times the samples:
         # noise in what is taken off would not only add to that of the curves, but lower them, too.
-        wide = _Cones(samples, min(2.0 * cone, 90.0))
-        noise, overall_noise = np.zeros_like(curves), np.zeros_like(overall)
-        for _ in range(randomisations):
-            draw = [to_fourier(randomise_phases(half, start, generator) * weight, 3) for half in (first, second)]
-            noise += wide.correlate(draw[0], draw[1]) / randomisations
-            overall_noise += _overall(draw[0], draw[1], size) / randomisations
-        curves[:, start + 2 :] = _corrected(curves, noise)[:, start + 2 :]
-        overall[start + 2 :] = _corrected(overall, overall_noise)[start + 2 :]
+        wide = np.mean(_cone_curves(samples, drawn, min(2.0 * cone, 90.0)), axis=0)
+        beyond = slice(start + 2, None)
+        curves[:, beyond] = _corrected(curves[:, beyond], wide[:, beyond])
+        overall[beyond] = _corrected(overall[beyond], noise[beyond])
     return DirectionalFsc(voxel_size, size, cone, samples.grid.vectors, curves, overall, start)
 
 
@@ -282,35 +282,37 @@ class DirectedSamples:
         return redundancy(self.size).expand(self.inside.shape)[self.inside]
 
 
-class _Cones:
-    """Sums over cones about all directions of a grid."""
+def _shell_products(samples: DirectedSamples, first: Tensor, second: Tensor) -> NDArray[np.float32]:
+    """Return cross products and the powers of two transforms by shell and direction: [3, shells, bins]."""
+    one, other = first[samples.inside], second[samples.inside]
+    twice = samples.multiplicity
+    return samples.sums(
+        (one.real * other.real + one.imag * other.imag) * twice,
+        (one.real.square() + one.imag.square()) * twice,
+        (other.real.square() + other.imag.square()) * twice,
+    )
 
-    def __init__(self, samples: DirectedSamples, cone: float) -> None:
-        self._samples = samples
-        self._cone = cone
-        self._vectors = samples.grid.vectors.astype(np.float32)
-        self._counts = self._sum(samples.sums(samples.multiplicity))[0]
 
-    def _sum(self, sums: NDArray[np.float32]) -> NDArray[np.float32]:
-        flat = sums.reshape(-1, sums.shape[-1])
-        return cone_sums(flat, self._vectors, self._cone).reshape(sums.shape)
+def _cone_curves(
+    samples: DirectedSamples, products: list[NDArray[np.float32]], cone: float
+) -> list[NDArray[np.float32]]:
+    """Return the FSC inside the cone about each direction, [directions, shells], of each of several pairs of maps.
 
-    def correlate(self, first: Tensor, second: Tensor) -> NDArray[np.float32]:
-        """Return the FSC inside each cone, shape [directions, shells]; shell 0 is 1."""
-        samples = self._samples
-        one, other = first[samples.inside], second[samples.inside]
-        twice = samples.multiplicity
-        parts = samples.sums(
-            (one.real * other.real + one.imag * other.imag) * twice,
-            (one.real.square() + one.imag.square()) * twice,
-            (other.real.square() + other.imag.square()) * twice,
-        )
-        shells = parts.sum(axis=-1, keepdims=True)  # [3, shells, 1]
-        sums = np.where(self._counts < _FEWEST_SAMPLES, shells, self._sum(parts))
-        power = np.sqrt(sums[1].astype(np.float64) * sums[2])
-        curves = np.where(power > 0, sums[0] / np.maximum(power, np.finfo(np.float64).tiny), 0.0)
-        curves[0] = 1.0
-        return np.ascontiguousarray(curves.T, dtype=np.float32)
+    All are summed over the cones at once: to tell which bins lie in which cone takes longer than to sum them.
+    """
+    rows = np.concatenate([samples.sums(samples.multiplicity), *products])  # [1 + 3 pairs, shells, bins]
+    flat = rows.reshape(-1, rows.shape[-1])
+    sums = cone_sums(flat, samples.grid.vectors.astype(np.float32), cone).reshape(rows.shape)
+    few = sums[0] < _FEWEST_SAMPLES
+    return [_ratio(np.where(few, part.sum(axis=-1, keepdims=True), sums[3 * n + 1 : 3 * n + 4]))
+            for n, part in enumerate(products)]  # fmt: skip
+
+
+def _ratio(sums: NDArray[np.float32]) -> NDArray[np.float32]:
+    power = np.sqrt(sums[1].astype(np.float64) * sums[2])
+    curves = np.where(power > 0, sums[0] / np.maximum(power, np.finfo(np.float64).tiny), 0.0)
+    curves[0] = 1.0
+    return np.ascontiguousarray(curves.T, dtype=np.float32)
 
 
 def cone_sums(values: NDArray[np.float32], directions: NDArray[np.float32], cone: float) -> NDArray[np.float32]:
