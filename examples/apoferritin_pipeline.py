@@ -16,6 +16,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -150,18 +151,48 @@ def resample_reference(folder: Path, size: int, pixel_size: float) -> None:
 
 
 def compare_with_model(pipeline: Pipeline, options: argparse.Namespace) -> dict[str, str]:
-    """Compare the map with one computed from an atomic model; return figures for the page."""
+    """Compare the map with one computed from an atomic model, inside the mask; return figures for the page.
+
+    The hand of a map from untilted images is arbitrary, so the model is mirrored, too, and the better one counts. The
+    axes of T and O leave a map no other freedom; for other point groups the best turn and shift are searched.
+    """
     folder = pipeline.folder
     found = read_map(folder / "PostProcess/map.mrc")
-    voxels = density_from_atoms(read_atoms(options.model, "1"), len(found.voxels), found.voxel_size)
-    write_map(folder / "model.mrc", Map(voxels, found.voxel_size))
-    pipeline.vitrea(
-        "Comparison with the atomic model",
-        f"compare PostProcess/map.mrc model.mrc --align --sym {options.symmetry} --json comparison.json --o placed.mrc",
-        "comparison.json",
-    )
-    figures = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    size = len(found.voxels)
+    given = density_from_atoms(read_atoms(options.model, "1"), size, found.voxel_size)
+    # x becomes -x about the voxel n // 2.
+    mirrored = np.roll(given[:, :, ::-1], 1 - size % 2, axis=2)
+    figures: dict[str, Any] = {}
+    for hand, voxels in (("as it is", given), ("mirrored", mirrored)):
+        name = "model.mrc" if hand == "as it is" else "model_mirrored.mrc"
+        write_map(folder / name, Map(np.ascontiguousarray(voxels, dtype=np.float32), found.voxel_size))
+        fixed = options.symmetry[0] in "TO"
+        how = "" if fixed else f"--align --no-both-hands --sym {options.symmetry} "
+        result = f"comparison_{Path(name).stem}.json"
+        pipeline.vitrea(
+            f"Comparison with the atomic model {hand}",
+            f"compare PostProcess/map.mrc {name} {how}--mask mask.mrc --json {result}",
+            result,
+        )
+        this = {"model": hand, **json.loads((folder / result).read_text(encoding="utf-8"))}
+        this["finest shell with an FSC of 0.5"] = finest_shell(this["fsc"], size * found.voxel_size)
+        if this["correlation"] > figures.get("correlation", -1.0):
+            figures = this
     return {name: str(value) for name, value in figures.items() if isinstance(value, int | float | str)}
+
+
+def finest_shell(fsc: list[float], extent: float) -> str:
+    """Return the resolution of the finest shell where two maps agree: a hollow shell has zeros before, where FSCs dip.
+
+    Parameters
+    ----------
+    fsc : list of float
+        Shell by shell.
+    extent : float
+        Of the box, Å.
+    """
+    above = [shell for shell, value in enumerate(fsc) if shell > 0 and value >= 0.5]
+    return f"{extent / above[-1]:.2f} Å" if above else "none"
 
 
 def report(pipeline: Pipeline, options: argparse.Namespace, model: dict[str, str], seconds: float) -> Path:

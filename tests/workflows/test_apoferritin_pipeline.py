@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
+import json
 import re
 import shlex
 import sys
@@ -99,3 +101,32 @@ def test_micrographs_that_are_not_there_are_refused(
         program.main(["*.mrc"])
     assert stop.value.code == 2
     assert "no file matches" in capsys.readouterr().err
+
+
+def test_the_better_hand_of_the_model_counts(
+    program: ModuleType, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The map is the mirror image of the model: told so, and by how far they agree beyond a zero of the FSC."""
+    rng = np.random.default_rng(1)
+    model = rng.standard_normal((12, 12, 12)).astype(np.float32)
+    (in_tmp / "PostProcess").mkdir()
+    write_map("PostProcess/map.mrc", Map(model, 2.0))
+    monkeypatch.setattr(program, "read_atoms", lambda path, assembly: None)
+    monkeypatch.setattr(program, "density_from_atoms", lambda atoms, size, voxel_size: model)
+    pipeline = Commands(in_tmp)
+    curve = [1.0, 0.1, 0.7, 0.5, 0.3]
+
+    def compare(title: str, command: str, result: str) -> None:
+        pipeline.commands.append(command)
+        correlation = 0.9 if "mirrored" in command else 0.2
+        Path(result).write_text(json.dumps({"correlation": correlation, "fsc": curve}))
+
+    monkeypatch.setattr(pipeline, "vitrea", compare)
+    figures = program.compare_with_model(pipeline, argparse.Namespace(model=Path("m.cif"), symmetry="O"))
+    assert figures["model"] == "mirrored" and figures["correlation"] == "0.9"
+    assert figures["finest shell with an FSC of 0.5"] == "8.00 Å"
+    assert not any("--align" in command for command in pipeline.commands)
+    voxels = read_map("model_mirrored.mrc").voxels
+    # The centre, voxel 6, stays; 7 goes to 5.
+    np.testing.assert_array_equal(voxels[:, :, 6], model[:, :, 6])
+    np.testing.assert_array_equal(voxels[:, :, 5], model[:, :, 7])
