@@ -295,6 +295,10 @@ def test_the_user_is_warned_of_what_does_not_work(halves: Path) -> None:
     write_map(halves.parent / "tight.mrc", Map(sphere_mask(SIZE, 4.0, center=(10.0, 10.0, 0.0)), VOXEL))
     aside = run(halves, mask=halves.parent / "tight.mrc")
     assert any("--force_mask" in line for line in aside.warnings)
+    fsc = starfile.read(halves.parent / "out/post.star", always_dict=True)["fsc"]
+    curves = [fsc[f"rlnFourierShellCorrelation{name}"] for name in ("Corrected", "UnmaskedMaps", "MaskedMaps")]
+    assert (curves[0] == curves[1]).all()
+    assert (curves[2] != curves[1]).any()
 
 
 @pytest.mark.parametrize(

@@ -139,15 +139,18 @@ def _present(columns: dict[str, Any]) -> Table:
 
 
 def fsc_table(result: Postprocessed) -> Table:
-    """Return the block ``fsc`` of RELION's post.star: one row a shell."""
-    fsc = result.fsc
+    """Return the block ``fsc`` of RELION's post.star: one row a shell.
+
+    Where the mask was set aside the corrected curve is the unmasked one; the others are there still, as in RELION.
+    """
+    fsc = result.measured
     frequency = _shell_frequencies(result)
     return _present(
         {
             "rlnSpectralIndex": np.arange(len(frequency)),
             "rlnResolution": frequency,
             "rlnAngstromResolution": 1.0 / frequency,
-            "rlnFourierShellCorrelationCorrected": fsc.corrected,
+            "rlnFourierShellCorrelationCorrected": result.fsc.corrected,
             "rlnFourierShellCorrelationParticleMaskFraction": fsc.particle,
             "rlnFourierShellCorrelationParticleMolWeight": fsc.weighed,
             "rlnFourierShellCorrelationUnmaskedMaps": fsc.unmasked,
@@ -174,7 +177,7 @@ def guinier_table(result: Postprocessed) -> Table:
 
 def crossings(result: Postprocessed) -> dict[str, dict[float, float | None]]:
     """Return where each curve falls below 0.5 and 0.143, interpolated, in Å; None where it does not."""
-    fsc = result.fsc
+    fsc = result.measured
     return {
         name: {threshold: fsc.crossing(curve, threshold) for threshold in (FSC_HALF, FSC_THRESHOLD)}
         for name, curve in fsc.curves.items()

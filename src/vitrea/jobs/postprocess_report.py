@@ -30,7 +30,10 @@ def write_pictures(
     command: str,
 ) -> None:
     """Write ``_fsc.png``, ``_guinier.png`` and ``_report.html``; arguments as `postprocess_files.write_all`."""
-    fsc, guinier = half_map_curves(result.fsc), guinier_curves(result.guinier, result.bfactor)
+    fsc, guinier = (
+        half_map_curves(result.measured, result.fsc.resolution),
+        guinier_curves(result.guinier, result.bfactor),
+    )
     save_png(fsc, with_ending(output, "_fsc.png"))
     save_png(guinier, with_ending(output, "_guinier.png"))
     slices = masked_slices(result.density, None if mask is None else mask.voxels, voxel_size)
@@ -54,7 +57,7 @@ def write_pictures(
             "The black curve is the one to quote. The red one is what the mask alone makes of random phases: it should "
             "fall to zero soon after the dotted red line, from which phases are random.",
             facts={name: _both(at, voxel_size) for name, at in crossings(result).items()},
-            figures=[(fsc, "; ".join(f"{name}: {_WORDS[name]}" for name in result.fsc.curves))],
+            figures=[(fsc, "; ".join(f"{name}: {_WORDS[name]}" for name in result.measured.curves))],
         ),
         Section(
             "Sharpening",

@@ -25,6 +25,9 @@ class Postprocessed:
     masked : ndarray of float32, shape [n, n, n], or None
         The same, multiplied with the mask; None without one.
     fsc : HalfMapFsc
+        What the map was sharpened with: the unmasked curve alone where the mask was set aside.
+    measured : HalfMapFsc
+        All curves that were measured, those with a mask that was set aside, too.
     guinier : GuinierPlot
     bfactor : float
         Å², as applied.
@@ -35,6 +38,7 @@ class Postprocessed:
     density: NDArray[np.float32]
     masked: NDArray[np.float32] | None
     fsc: HalfMapFsc
+    measured: HalfMapFsc
     guinier: GuinierPlot
     bfactor: float
     mask_set_aside: bool = False
@@ -72,7 +76,7 @@ def postprocess(
     Postprocessed
     """
     settings = settings or SharpeningSettings()
-    fsc = half_map_fsc(half1, half2, voxel_size, mask, measure)
+    fsc = measured = half_map_fsc(half1, half2, voxel_size, mask, measure)
     set_aside = mask is not None and not force_mask and fsc.unmasked_shell > fsc.final_shell
     if set_aside:
         fsc = fsc.without_mask()
@@ -80,7 +84,7 @@ def postprocess(
     masked = None
     if mask is not None and not set_aside:
         masked = (density * mask).astype(np.float32)
-    return Postprocessed(density, masked, fsc, guinier, bfactor, set_aside)
+    return Postprocessed(density, masked, fsc, measured, guinier, bfactor, set_aside)
 
 
 def sharpen_half(half: Floats, result: Postprocessed, settings: SharpeningSettings) -> NDArray[np.float32]:

@@ -16,8 +16,16 @@ from vitrea.report.figures.style import Floats
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
 
 
-def half_map_curves(fsc: HalfMapFsc) -> Figure:
-    """Draw the FSC curves of two half maps with the lines at 0.143 and 0.5, and the resolution they give."""
+def half_map_curves(fsc: HalfMapFsc, resolution: float | None = None) -> Figure:
+    """Draw the FSC curves of two half maps with the lines at 0.143 and 0.5, and the resolution they give.
+
+    Parameters
+    ----------
+    fsc : HalfMapFsc
+    resolution : float, optional
+        Å; by default that of the corrected curve.
+    """
+    resolution = fsc.resolution if resolution is None else resolution
     figure, axes = _plot()
     frequency = np.arange(len(fsc.unmasked)) / (fsc.size * fsc.voxel_size)
     curves = (
@@ -34,15 +42,15 @@ def half_map_curves(fsc: HalfMapFsc) -> Figure:
         axes.axhline(threshold, color=_GREY, linestyle="--", linewidth=1)
         axes.text(0.004 * frequency[-1], threshold + 0.015, f"{threshold:g}", color=_GREY)
     axes.axhline(0.0, color=_GREY, linewidth=0.6)
-    if np.isfinite(fsc.resolution):
-        axes.axvline(1.0 / fsc.resolution, color="black", linestyle=":", linewidth=1)
+    if np.isfinite(resolution):
+        axes.axvline(1.0 / resolution, color="black", linestyle=":", linewidth=1)
     if fsc.randomised_from is not None:
         axes.axvline(frequency[fsc.randomised_from], color=_RED, linestyle=":", linewidth=1)
     axes.set_xlim(0.0, frequency[-1])
     axes.set_ylim(min(-0.1, float(fsc.corrected.min()) - 0.02), 1.02)
     resolution_ticks(axes, fsc.voxel_size)
     axes.set_ylabel("Fourier shell correlation of the half maps")
-    axes.set_title(f"Resolution {fsc.resolution:.2f} Å at FSC = {FSC_THRESHOLD}")
+    axes.set_title(f"Resolution {resolution:.2f} Å at FSC = {FSC_THRESHOLD}")
     axes.legend(frameon=False, loc="upper right", fontsize="small")
     return figure
 
