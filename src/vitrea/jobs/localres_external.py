@@ -34,7 +34,7 @@ def choose_resmap(parameters: LocalresParameters) -> str | None:
     name = str(parameters.resmap_exe or os.environ.get(RESMAP_VARIABLE, ""))
     if not name:
         raise InputError(f"name the program with --resmap_exe, or in the environment variable {RESMAP_VARIABLE}")
-    found = shutil.which(name)
+    found = shutil.which(name) or shutil.which(Path(name).absolute())
     if found is None:
         raise InputError(f"ResMap {name} is not there, or not executable")
     return str(Path(found).absolute())

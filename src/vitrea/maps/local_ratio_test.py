@@ -41,7 +41,7 @@ from vitrea.records.recorder import Recorder, SilentRecorder
 Floats = NDArray[np.floating[Any]]
 Binary = NDArray[np.bool_]
 
-ORDERS = tuple(order for order in product(range(4), repeat=3) if sum(order) in (2, 3))
+ORDERS = tuple((x, y, z) for x, y, z in product(range(4), repeat=3) if x + y + z in (2, 3))
 """Powers of x, y, z of the sixteen filters."""
 
 # The weight is exp(-(a r)² / 2); the second and third orders pass most at a frequency of sqrt(5/2) a.

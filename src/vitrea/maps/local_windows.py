@@ -73,7 +73,8 @@ class WindowLattice:
         for corner in np.ndindex(2, 2, 2):
             z, y, x = (np.where(upper, high[:, axis], low[:, axis]) for axis, upper in enumerate(corner))
             inside += (-1) ** (3 - sum(corner)) * sums[z, y, x]
-        return inside / sums[-1, -1, -1]
+        shares: NDArray[np.float64] = inside / sums[-1, -1, -1]
+        return shares
 
     def blend(self, values: Floats) -> Iterator[NDArray[np.float32]]:
         """Spread values of windows over the map: at each voxel their mean, weighted by the windows there.

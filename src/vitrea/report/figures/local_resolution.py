@@ -12,7 +12,7 @@ from vitrea.report.figures.images import SLICE_TITLES, central_slices, draw_imag
 from vitrea.report.figures.style import PAGE_WIDTH, Floats
 
 _COLOURS = "turbo"
-_FAINTEST = 0.25  # of a colour, where density is lowest
+_FAINTEST = 0.35  # of a colour, where density is lowest
 
 
 def resolution_colours(low: float, high: float, count: int = 5) -> list[tuple[float, str]]:
@@ -36,7 +36,7 @@ def resolution_slices(density: Floats, resolution: Floats, voxel_size: float, li
     """
     images, (dark, bright) = central_slices(density)
     known, _ = central_slices(resolution)
-    figure = Figure(figsize=(PAGE_WIDTH, PAGE_WIDTH / 3 + 0.3), layout="constrained")
+    figure = Figure(figsize=(PAGE_WIDTH, 0.3 * PAGE_WIDTH + 0.2), layout="constrained")
     axes = figure.subplots(1, 3)
     scale = Normalize(*limits)
     for axis, image, values, title in zip(axes, images, known, SLICE_TITLES, strict=True):
