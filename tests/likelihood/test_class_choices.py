@@ -164,6 +164,23 @@ def test_even_shares_give_small_classes_their_particles(search: Any, noisy: Any)
     np.testing.assert_allclose(found[True], [0.5, 0.5, 0.0], atol=2e-3)
 
 
+def test_blurred_references_are_placed_on_a_coarse_grid(noisy: Any) -> None:
+    """Of 80 Å, in a box of 96 Å: steps of 30° place detail up to shell 5, steps of 15° up to shell 11."""
+    run = noisy.classification(replace(SETTINGS, healpix_order=3, maximum_iterations=20), Scheme(2, False))
+    start = run.start(_references(noisy, False), noisy.particles())
+
+    def order(run: Classification, shell: int, iteration: int = 4) -> int:
+        state = replace(start, iteration=iteration, progress=run.progress_at(start.progress, shell))
+        found: int = run.prepared(state)[4].healpix_order
+        return found
+
+    assert [order(run, shell) for shell in (3, 5, 7, 11, 12)] == [1, 1, 2, 2, 3]
+    assert order(run, 3, iteration=15) == 3  # the last quarter
+    assert order(replace(run, scheme=replace(run.scheme, always_oversample=True)), 3) == 3
+    assert order(replace(run, settings=replace(run.settings, symmetry="C4")), 3) == 2  # few orientations are left
+    assert order(replace(run, scheme=replace(run.scheme, search="local", local_sigma=5.0)), 3) == 3
+
+
 @pytest.mark.parametrize("planar", [True, False])
 def test_centred_references_and_their_particles_agree(planar: bool, noisy: Any, lopsided: Any) -> None:
     """An off-centre reference moves to the centre by whole pixels, and its particles' shifts by its view of that.
@@ -251,6 +268,7 @@ CHANGES: dict[str, tuple[Scheme, Any]] = {
     "finish_resolution": (replace(AUTO, start_resolution=16.0), 16.0),
     "occupancy": (PLAIN, True),
     "even_shares": (PLAIN, True),
+    "balanced": (PLAIN, 1.0),
     "best_pose_only": (PLAIN, True),
     "always_oversample": (PLAIN, True),
     "focus": (replace(PLAIN, search="shifts"), FocusSphere((8.0, 0.0, 0.0), 10.0)),

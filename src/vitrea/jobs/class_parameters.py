@@ -176,6 +176,14 @@ class Class3dParameters(ClassParameters, MapReferenceParameters):
         tab=OPTIMISE,
         expert=True,
     )
+    balanced: float = parameter(
+        0.75,
+        "Share of the iterations, the first ones, in which all classes are kept equally large, so that none swallows "
+        "the others while maps are vague; 0: never, as RELION does.",
+        tab=OPTIMISE,
+        ge=0,
+        le=1,
+    )
     sigma_ang: float = parameter(
         0.0,
         "Search only near the orientations the particles have: width of the prior; 0: search everywhere.",

@@ -204,6 +204,7 @@ def class_scheme(parameters: Class2dParameters | Class3dParameters) -> Scheme:
         finish_resolution=parameters.finish_resolution,
         occupancy=not planar and parameters.classes > 1,
         even_shares=parameters.even_shares,
+        balanced=0.0 if isinstance(parameters, Class2dParameters) else parameters.balanced,
         always_oversample=parameters.always_oversample,
     )
 

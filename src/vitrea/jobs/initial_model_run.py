@@ -112,6 +112,7 @@ def _read_inputs(parameters: InitialModelParameters, continued: Path | None, con
         finish_resolution=parameters.finish_resolution,
         occupancy=parameters.classes > 1,
         even_shares=True,
+        balanced=1.0,
         always_oversample=parameters.always_oversample,
         best_pose_only=not parameters.likelihood_blurring,
     )

@@ -129,6 +129,11 @@ class AbInitio(Classification):
         """Number of iterations of one start."""
         return self.settings.maximum_iterations // self.starts
 
+    @property
+    def coarsest_order(self) -> int:
+        """First maps have gone through coarse steps before."""
+        return self.settings.healpix_order
+
     def held_out(self) -> NDArray[np.int64]:
         """Return the particles that never enter a map, ascending."""
         if self.held is not None:

@@ -18,6 +18,7 @@ from vitrea.compute.memory import return_freed_memory
 from vitrea.fourier.filters import lowpass
 from vitrea.geometry.euler import euler_to_matrix
 from vitrea.geometry.sampling import perturbation
+from vitrea.likelihood.balance import handicaps
 from vitrea.likelihood.centring import centre_class
 from vitrea.likelihood.data import ImagePreparer
 from vitrea.likelihood.expectation import Expectation
@@ -42,6 +43,9 @@ SMALL_CLASS = 0.1
 # Poses count as uncertain while more coarse ones are significant, translations counted, than this share of the
 # orientations there are, in 2D and in 3D. With more than that, the fine pass would take longer than all the rest.
 UNCERTAIN_PLANE, UNCERTAIN_SPACE = 0.5, 0.05
+# While references are blurred, orientations are looked at on a grid that can place what they show: no coarser than
+# this order (steps of 30°), and with so many orientations left where symmetry makes most of them equivalent.
+COARSEST_ORDER, FEWEST_ORIENTATIONS = 1, 500
 # Share of the iterations, the last ones, that look at fine poses in any case.
 FINE_AT_END = 0.25
 # Averages to start from are blurred to this frequency, in cycles per pixel (RELION's choice).
@@ -54,6 +58,8 @@ DEAD_CLASS = 0.05
 RESEED_NOISE = 2.0
 # Noise, as a share of the amplitudes, by which references that a user gives twice are told apart.
 COPY_NOISE = 0.1
+# Particles from which the handicaps of classes are found, for each class; and how much of the probability they look at.
+BALANCED_PARTICLES, BALANCED_FRACTION = 150, 0.9999
 # Fewest particles from which the accuracy of poses in a class is estimated.
 FEW_PARTICLES = 10
 
@@ -165,6 +171,11 @@ class Classification(Run):
             for new, old in zip(plain.classes, model.classes, strict=True)
         )
 
+    @property
+    def coarsest_order(self) -> int:
+        """The lowest HEALPix order that may take the place of the one asked for."""
+        return COARSEST_ORDER
+
     def iterate(self, state: RunState) -> Iterator[RunState]:
         """Go on from a state until the last iteration; yields the state after each."""
         while not state.progress.finished:
@@ -192,6 +203,7 @@ class Classification(Run):
         if iteration > 1:
             model = self._with_accuracies(model, state, references, preparer)
         first = search.correlation
+        search = self._balanced(model, references, search, preparer, chosen, state)
         self.recorder.stage(f"iteration {iteration}", len(chosen), "particles")
         sums = self.expect(model, references, search, preparer, chosen, iteration, state.particles)
         self.recorder.stage(f"iteration {iteration}, reconstruction")
@@ -217,7 +229,9 @@ class Classification(Run):
         """Return what the expectation step after a state works with."""
         settings, scheme, iteration = self.settings, self.scheme, state.iteration + 1
         radius = self._radius(state, self.plan(iteration))
-        sampling = replace(state.sampling, perturbation=perturbation(settings.seed, iteration, settings.perturbation))
+        turn = perturbation(settings.seed, iteration, settings.perturbation)
+        sampling = replace(state.sampling, perturbation=turn, healpix_order=self._order(state))
+        state = replace(state, sampling=sampling)
         poses = self.poses(sampling, scheme.classes, self._oversampling(state))
         if scheme.search == "none":
             poses = replace(poses, shifts=np.zeros((1, 2)), fine_shifts=np.zeros((1, 2)))
@@ -236,12 +250,49 @@ class Classification(Run):
         )
         return model, self.references(model, radius), self.preparer(radius), search, sampling
 
+    def _balanced(
+        self,
+        model: Model,
+        references: ReferenceSet,
+        search: Search,
+        preparer: ImagePreparer,
+        chosen: NDArray[np.int64],
+        state: RunState,
+    ) -> Search:
+        """Give classes, as long as they are to be equally large, the handicaps that make them so; tried on a few."""
+        iteration, classes = state.iteration + 1, self.scheme.classes
+        if iteration > self.scheme.balanced * self.settings.maximum_iterations or classes == 1:
+            return search
+        if search.correlation or search.seeds is not None:
+            return search
+        even = replace(search, even_shares=True, occupancy=True)
+        few = chosen[:: max(1, len(chosen) // (BALANCED_PARTICLES * classes))]
+        wide = replace(self, settings=replace(self.settings, adaptive_fraction=BALANCED_FRACTION))
+        sums = wide.expect(model, references, even, preparer, few, iteration, state.particles)
+        part = np.array([group.share > 0 for group in model.classes])
+        found = handicaps(sums.occupancy, part)
+        self.recorder.event("balance", handicaps_nats=", ".join(f"{value:.1f}" for value in found))
+        return replace(even, occupancy=search.occupancy, log_handicap=found)
+
     def _radius(self, state: RunState, plan: Plan) -> int:
         """Fourier radius compared: a little beyond what is resolved, and within the limit of the plan."""
         radius = min(state.progress.current_size // 2, self.data.box_size // 2)
         if plan.resolution > 0:
             radius = min(radius, int(np.ceil(self.box_angstrom / plan.resolution)))
         return max(radius, INCREMENT // 2)
+
+    def _order(self, state: RunState) -> int:
+        """HEALPix order of the coarse grid: lower than asked for while that places all that references show."""
+        finest = -1 if self.scheme.planar else self.settings.healpix_order
+        if self.scheme.search != "global" or self.scheme.always_oversample or self.ending(state.iteration):
+            return finest
+        resolved, shells = self.box_angstrom / state.progress.resolution, self.data.box_size // 2
+        for order in range(self.coarsest_order, finest):
+            grid = self.grid(replace(state.sampling, healpix_order=order, perturbation=0.0))
+            reach = coarse_radius(self.settings.particle_diameter, grid.step, self.box_angstrom, shells)
+            if resolved < reach and grid.size >= FEWEST_ORIENTATIONS:
+                return order
+        return finest
 
     def _oversampling(self, state: RunState) -> int:
         """Coarse poses suffice while references show less than a coarse step blurs and poses are uncertain anyway."""

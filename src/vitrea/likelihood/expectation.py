@@ -100,7 +100,7 @@ class Expectation:
             share = (share > 0) / max(int((share > 0).sum()), 1)
         with np.errstate(divide="ignore"):
             log_share: NDArray[np.float32] = np.log(share).astype(np.float32)
-        return log_share
+        return log_share if self.search.log_handicap is None else log_share + self.search.log_handicap
 
     @property
     def direct(self) -> bool:

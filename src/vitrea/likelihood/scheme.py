@@ -68,6 +68,8 @@ class Scheme:
         Keep the probability of each class of each particle.
     even_shares : bool
         Let all classes that hold particles be equally probable beforehand, instead of by their shares.
+    balanced : float
+        Share of the iterations, the first ones, in which all classes are kept equally large (see `balance`).
     best_pose_only : bool
         Put each particle into its best pose alone, not into all by their probability.
     always_oversample : bool
@@ -89,6 +91,7 @@ class Scheme:
     finish_resolution: float = 8.0
     occupancy: bool = False
     even_shares: bool = False
+    balanced: float = 0.0
     best_pose_only: bool = False
     always_oversample: bool = False
     focus: FocusSphere | None = None

@@ -44,6 +44,8 @@ class Search:
         Keep the probability of each class of each particle.
     even_shares : bool
         Let all classes that hold particles be equally probable beforehand.
+    log_handicap : ndarray of float32, shape [classes], optional
+        Added to the log probability of each class beforehand (see `balance`).
     best_only : bool
         Give all weight to the most probable pose.
     focus : FocusSphere, optional
@@ -58,6 +60,7 @@ class Search:
     smoothing: float = 1.0
     occupancy: bool = False
     even_shares: bool = False
+    log_handicap: NDArray[np.float32] | None = None
     best_only: bool = False
     focus: FocusSphere | None = None
 

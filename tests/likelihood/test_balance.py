@@ -1,0 +1,71 @@
+"""Handicaps that keep classes equally large."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vitrea.likelihood.balance import LARGEST, handicaps
+from vitrea.likelihood.scheme import Scheme
+from vitrea.likelihood.settings import Settings
+
+
+def _posterior(evidence: np.ndarray) -> np.ndarray:
+    weight = np.exp(evidence - evidence.max(axis=1, keepdims=True))
+    return weight / weight.sum(axis=1, keepdims=True)
+
+
+def test_handicaps_take_away_what_acts_on_all_particles_alike() -> None:
+    """Particles of three classes in equal parts, told apart by 4 ± 2 nats; one class is 5 nats too attractive."""
+    rng = np.random.default_rng(1)
+    truth = np.repeat([0, 1, 2], 400)
+    evidence = rng.normal(0.0, 2.0, (1200, 3))
+    evidence[np.arange(1200), truth] += 4.0
+    fair = _posterior(evidence).argmax(axis=1)
+    unfair = _posterior(evidence + np.array([0.0, 5.0, -1.0]))
+    found = handicaps(unfair)
+    assert (unfair.argmax(axis=1) == truth).mean() < 0.6
+    even = _posterior(np.log(unfair) + found)
+    np.testing.assert_allclose(even.mean(axis=0), 1 / 3, atol=1e-3)
+    assert (even.argmax(axis=1) == truth).mean() > (fair == truth).mean() - 0.01
+    # Up to a constant they undo what was added; the classes are not equally large by chance alone, hence the tolerance.
+    np.testing.assert_allclose(found - found[0], [0.0, -5.0, 1.0], atol=0.4)
+
+
+def test_handicaps_are_finite_for_classes_that_nobody_likes() -> None:
+    occupancy = np.tile([1.0, 0.0], (50, 1))
+    found = handicaps(occupancy)
+    assert np.isfinite(found).all()
+    assert found[0] < 0 < found[1] <= LARGEST
+
+
+def test_classes_that_take_no_part_have_no_handicap() -> None:
+    rng = np.random.default_rng(2)
+    occupancy = rng.dirichlet([3.0, 1.0, 1.0], 200)
+    occupancy[:, 1] = 0.0
+    found = handicaps(occupancy, np.array([True, False, True]))
+    assert found[1] == 0
+    np.testing.assert_allclose(found[0], -found[2], atol=1e-6)
+    even = _posterior(np.log(occupancy[:, [0, 2]]) + found[[0, 2]])
+    np.testing.assert_allclose(even.mean(axis=0), 0.5, atol=1e-3)
+
+
+@pytest.mark.parametrize("planar", [True, False])
+def test_a_balanced_run_has_even_classes(planar: bool, simulate: Callable[..., Any]) -> None:
+    """The other reference is hardly there; without handicaps few particles like it."""
+    simulation = simulate(200, 24, snr=0.1, scales=np.ones(1))
+    settings = Settings(
+        particle_diameter=80.0, healpix_order=1, offset_range=4.0, offset_step=4.0, oversampling=0, maximum_iterations=2
+    )
+    whole = simulation.map.sum(axis=0) if planar else simulation.map
+    shares = {}
+    for balanced in (0.0, 1.0):
+        run = simulation.classification(settings, Scheme(2, planar, psi_step=15.0, occupancy=True, balanced=balanced))
+        state = run.step(run.start([whole, 0.1 * whole], simulation.particles()))
+        shares[balanced] = state.particles.occupancy.mean(axis=0)
+    assert shares[0.0][0] > 0.65
+    # The posteriors that the balance is found from are known to FLOOR only, and it is limited to LARGEST.
+    np.testing.assert_allclose(shares[1.0], 0.5, atol=0.05)
