@@ -15,7 +15,8 @@ from vitrea.likelihood.settings import Settings
 
 def _posterior(evidence: np.ndarray) -> np.ndarray:
     weight = np.exp(evidence - evidence.max(axis=1, keepdims=True))
-    return weight / weight.sum(axis=1, keepdims=True)
+    share: np.ndarray = weight / weight.sum(axis=1, keepdims=True)
+    return share
 
 
 def test_handicaps_take_away_what_acts_on_all_particles_alike() -> None:
