@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Views from the side only, all around, have an SCF of 8 / pi^2 = 0.81 and make good maps.
 _EVEN, _POOR = 0.8, 0.5
+_MOST_EQUIVALENTS = 60_000
 _SPREAD = "Point spread"
 
 _READING = (
@@ -132,9 +133,12 @@ def _measure(eulers: NDArray[np.float64], group: str, parameters: ValidateOrient
     from vitrea.geometry.symmetry import symmetry_matrices
     from vitrea.maps.orientation_efficiency import point_spread, sample_directions, scan_tilts, some_views, view_vectors
 
-    chosen = some_views(eulers, parameters.views, parameters.random_seed)
+    operators, seed = symmetry_matrices(group), parameters.random_seed
+    chosen = some_views(eulers, parameters.views, seed)
+    # Of many equivalents fewer views tell as much, in the picture and of tilts.
+    fewer = some_views(chosen, max(1, _MOST_EQUIVALENTS // len(operators)), seed)
+    everywhere = matrix_to_euler((euler_to_matrix(fewer)[:, None] @ operators).reshape(-1, 3, 3))
     views = view_vectors(chosen, group)
-    everywhere = matrix_to_euler((euler_to_matrix(chosen)[:, None] @ symmetry_matrices(group)).reshape(-1, 3, 3))
     return _Found(
         particles=len(eulers),
         used=len(chosen),
@@ -142,7 +146,7 @@ def _measure(eulers: NDArray[np.float64], group: str, parameters: ValidateOrient
         eulers=everywhere,
         sampling=sample_directions(views, parameters.fourier_radius),
         spread=point_spread(views, parameters.resolution, parameters.bfactor, parameters.particle_diameter),
-        tilts=scan_tilts(chosen, group),
+        tilts=scan_tilts(fewer, group),
     )
 
 

@@ -149,7 +149,7 @@ def tilt_pair_plot(
     for ring in np.arange(_NAMED_RINGS, reach + 1, _NAMED_RINGS):
         axis.add_patch(Circle((0, 0), ring, fill=False, edgecolor="#bbbbbb", linewidth=0.7))
         axis.text(0.0, -ring, f"{ring:.0f}°", fontsize=8, color="#777777", ha="center", va="center",
-                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # fmt: skip
+                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5}, zorder=0.9)  # fmt: skip
     size = 20.0 if len(angle) < 300 else 6.0
     for chosen, colour, name in ((~inside, DROPPED, "other pairs"), (inside, KEPT, "in the cluster")):
         axis.scatter(x[chosen], y[chosen], s=size, color=colour, alpha=0.6, linewidths=0, label=name, rasterized=True)
@@ -157,7 +157,7 @@ def tilt_pair_plot(
     axis.add_patch(Circle(middle, radius, fill=False, edgecolor="#d40000", linewidth=1.6))
     for (name, where), marker in zip((expected or {}).items(), "+x", strict=False):
         place = _place(where)
-        axis.scatter(place[0], place[1], marker=marker, s=110, color="black", linewidths=1.8, label=name)
+        axis.scatter(place[0], place[1], marker=marker, s=110, color="black", linewidths=1.8, label=name, zorder=5)
     axis.set_xlim(-reach, reach)
     axis.set_ylim(-reach, reach)
     axis.set_aspect("equal")
