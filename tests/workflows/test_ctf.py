@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -310,3 +311,9 @@ def test_real_spectra_against_ctffind4(shared_data: Path, in_tmp: Path) -> None:
     assert len(ours) == 12
     np.testing.assert_allclose(ours.defocus[:, :2], theirs.defocus[:, :2], rtol=0.006)
     np.testing.assert_allclose(ours.defocus[:, 2], theirs.defocus[:, 2], atol=4)
+
+
+def test_micrographs_are_fitted_without_loading_torch() -> None:
+    """It takes several times as long to load as a fit takes."""
+    words = [sys.executable, "-c", "import sys, vitrea.jobs.ctf_run; sys.exit('torch' in sys.modules)"]
+    assert subprocess.run(words, check=False).returncode == 0

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vitrea.maps.half_maps import FSC_HALF, FSC_THRESHOLD, HalfMapFsc
-from vitrea.maps.sharpening import NO_AMPLITUDE, GuinierPlot
 from vitrea.report.figures.curves import resolution_ticks
 from vitrea.report.figures.images import SLICE_TITLES, central_slices, draw_image, draw_scale_bar
 from vitrea.report.figures.style import Floats
+
+if TYPE_CHECKING:
+    from vitrea.maps.half_maps import HalfMapFsc
+    from vitrea.maps.sharpening import GuinierPlot
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
@@ -25,6 +29,8 @@ def half_map_curves(fsc: HalfMapFsc, resolution: float | None = None) -> Figure:
     resolution : float, optional
         Å; by default that of the corrected curve.
     """
+    from vitrea.maps.half_maps import FSC_HALF, FSC_THRESHOLD  # they load torch, which most figures do without
+
     resolution = fsc.resolution if resolution is None else resolution
     figure, axes = _plot()
     frequency = np.arange(len(fsc.unmasked)) / (fsc.size * fsc.voxel_size)
@@ -57,6 +63,8 @@ def half_map_curves(fsc: HalfMapFsc, resolution: float | None = None) -> Figure:
 
 def guinier_curves(plot: GuinierPlot, bfactor: float) -> Figure:
     """Draw ln of the mean amplitude against 1/d² after each step of sharpening, with the fitted line and its range."""
+    from vitrea.maps.sharpening import NO_AMPLITUDE
+
     figure, axes = _plot()
     curves = (
         ("as reconstructed", plot.original, _GREY),
