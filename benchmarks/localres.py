@@ -2,8 +2,9 @@
 
     python benchmarks/localres.py [--size 256] [--voxel 1.06] [--sampling 25] [--minres 2.4] [--diameter 0.6]
 
-Processor time of one thread. The floor is the transforms each step cannot do without (5/2 N log2 N operations for a real
-one), at the speed a transform of the whole box reaches in the same run. RELION transforms whole boxes, five a window.
+Processor time of one thread. The floor is the transforms each step cannot do without (5/2 N log2 N operations for a
+real one), at the speed a transform of the whole box reaches in the same run. RELION transforms whole boxes, five for
+each window.
 """
 
 from __future__ import annotations

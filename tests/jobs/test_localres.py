@@ -163,10 +163,9 @@ def test_mistakes_are_named_and_nothing_is_written(half1: Path, given: dict[str,
 
 
 def test_relions_command_line_runs(half1: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = (
-        "localres --locres --i run_half1.mrc --mask mask.mrc --angpix 2.5 --adhoc_bfac -30 --locres_sampling 12.5 "
-    )
-    command += "--locres_maskrad 8 --locres_edgwidth 10 --locres_randomize_at 20 --locres_minres 40 --o relion"
+    command = "localres --locres --i run_half1.mrc --mask mask.mrc --angpix 2.5 --adhoc_bfac -30 --o relion "
+    command += "--locres_sampling 12.5 --locres_maskrad 8 --locres_edgwidth 10 --locres_randomize_at 20 "
+    command += "--locres_minres 40"
     assert main(command.split()) == 0
     assert Path("relion_locres.mrc").exists() and Path("relion_locres_filtered.mrc").exists()
     assert "median" in capsys.readouterr().out
