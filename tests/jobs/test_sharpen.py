@@ -164,7 +164,7 @@ def test_the_user_is_warned(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"input": None}, "give the map to sharpen with --i"),
+        ({"input": None}, "give a map with --i"),
         ({"input": "none.mrc"}, "none.mrc does not exist"),
         ({"auto": True}, "--auto needs the FSC"),
         ({"flatten_signal": True}, "--flatten_signal needs the FSC"),

@@ -54,3 +54,42 @@ def first_half_map(path: Path) -> Path:
     """Return the first half map of what may be the start of a run's names, as in RELION-1.3: ``run``."""
     of_run = path.with_name(f"{path.name}_half1_class001_unfil.mrc")
     return of_run if not path.is_file() and of_run.is_file() else path
+
+
+def read_map_or_halves(
+    path: Path | None, half1: Path | None, half2: Path | None, voxel_size: float, recorder: Recorder
+) -> tuple[Map, str, tuple[Map, Map] | None]:
+    """Read a map, its half maps, or both; without the map it is the mean of the halves.
+
+    Parameters
+    ----------
+    path, half1, half2 : Path or None
+        `half2` None: as `read_half_maps` has it.
+    voxel_size : float
+        Å; 0: from the headers.
+    recorder : Recorder
+        Warned where the voxel size differs from the header's.
+
+    Returns
+    -------
+    (Map, str, pair of Map or None)
+        The map, where it comes from, and the halves if there are any.
+
+    Raises
+    ------
+    InputError
+        If there is neither, a file cannot be read, or they do not fit each other.
+    """
+    if path is None and half1 is None:
+        raise InputError("give a map with --i, or two half maps with --half1 and --half2")
+    if half2 is not None and half1 is None:
+        raise InputError("--half2 needs --half1")
+    halves = None if half1 is None else read_half_maps(half1, half2, voxel_size, recorder)[:2]
+    if path is not None:
+        density = read_cubic_map(path, voxel_size, recorder)
+        if halves is not None and half1 is not None:
+            check_same_grid(density, path, halves[0], half1)
+        return density, str(path), halves
+    assert halves is not None
+    mean = np.asarray((halves[0].voxels + halves[1].voxels) / 2, dtype=np.float32)
+    return halves[0].with_voxels(mean), "the mean of the half maps", halves

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrea.jobs.base import Context, Job
-from vitrea.jobs.map_inputs import check_same_grid, make_folder, read_cubic_map, read_mask
+from vitrea.jobs.map_inputs import make_folder, read_mask
 from vitrea.jobs.sharpen_parameters import SharpenParameters
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
@@ -101,28 +101,15 @@ def read_inputs(parameters: SharpenParameters, context: Context) -> SharpenInput
     InputError
         If a file is missing, they do not fit each other, or too little or too much is given.
     """
-    from vitrea.jobs.half_map_inputs import read_half_maps
+    from vitrea.jobs.half_map_inputs import read_map_or_halves
 
-    if parameters.input is None and parameters.half1 is None:
-        raise InputError("give the map to sharpen with --i, or two half maps with --half1 and --half2")
     if parameters.half1 is not None and parameters.fsc is not None:
         raise InputError("give the FSC with --fsc or half maps with --half1, not both")
-    if parameters.half2 is not None and parameters.half1 is None:
-        raise InputError("--half2 needs --half1")
     if parameters.mask is not None and parameters.auto_mask:
         raise InputError("give --mask or --auto_mask, not both")
-    halves = None
-    if parameters.half1 is not None:
-        first, second, _ = read_half_maps(parameters.half1, parameters.half2, parameters.pixel_size, context.recorder)
-        halves = first, second
-    if parameters.input is not None:
-        density, name = read_cubic_map(parameters.input, parameters.pixel_size, context.recorder), str(parameters.input)
-        if halves is not None and parameters.half1 is not None:
-            check_same_grid(density, parameters.input, halves[0], parameters.half1)
-    else:
-        assert halves is not None
-        mean = np.asarray((halves[0].voxels + halves[1].voxels) / 2, dtype=np.float32)
-        density, name = halves[0].with_voxels(mean), "mean of the half maps"
+    density, name, halves = read_map_or_halves(
+        parameters.input, parameters.half1, parameters.half2, parameters.pixel_size, context.recorder
+    )
     mask, mask_name = _mask(parameters, density, halves)
     given = parameters.mask is not None or parameters.auto_mask
     fsc, fsc_name = _fsc(parameters, density, halves, mask if given else None)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrea.jobs.base import Context, Job, JobParameters, parameter
-from vitrea.jobs.map_inputs import check_same_grid, make_folder, read_cubic_map, read_mask
+from vitrea.jobs.map_inputs import make_folder, read_mask
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
 
@@ -172,24 +172,12 @@ def read_inputs(parameters: ValidateModelParameters, context: Context) -> ModelI
         If a file is missing or they do not fit each other.
     """
     from vitrea.formats.atomic_models import read_atoms
-    from vitrea.jobs.half_map_inputs import read_half_maps
+    from vitrea.jobs.half_map_inputs import read_map_or_halves
 
-    if parameters.input is None and parameters.half1 is None:
-        raise InputError("give a map with --i, or two half maps with --half1 and --half2")
-    if parameters.half2 is not None and parameters.half1 is None:
-        raise InputError("--half2 needs --half1")
+    density, name, halves = read_map_or_halves(
+        parameters.input, parameters.half1, parameters.half2, parameters.pixel_size, context.recorder
+    )
     atoms = read_atoms(parameters.model, parameters.assembly or None)
-    halves = None
-    if parameters.half1 is not None:
-        halves = read_half_maps(parameters.half1, parameters.half2, parameters.pixel_size, context.recorder)[:2]
-    if parameters.input is not None:
-        density, name = read_cubic_map(parameters.input, parameters.pixel_size, context.recorder), str(parameters.input)
-        if halves is not None and parameters.half1 is not None:
-            check_same_grid(density, parameters.input, halves[0], parameters.half1)
-    else:
-        assert halves is not None
-        mean = np.asarray((halves[0].voxels + halves[1].voxels) / 2, dtype=np.float32)
-        density, name = halves[0].with_voxels(mean), "the mean of the half maps"
     mask = None
     if parameters.mask is not None:
         like = parameters.input or parameters.half1
@@ -246,14 +234,14 @@ def _frame(parameters: ValidateModelParameters, scores: dict[str, float], contex
     if frame != "header" and scores[frame] > scores["header"]:
         context.recorder.warn(
             f"the model does not lie in the map as its header places it (correlation {scores['header']:.2f} at 15 Å), "
-            f"but better with its coordinates counted from {_FRAME_NAMES[frame]} ({scores[frame]:.2f})"
+            f"but better with its coordinates counted from {FRAME_NAMES[frame]} ({scores[frame]:.2f})"
         )
     if scores[frame] < _POOR and parameters.fit == "no":
         context.recorder.warn("the model fits nowhere as it stands; try --fit search")
     return frame
 
 
-_FRAME_NAMES = {
+FRAME_NAMES = {
     "header": "the origin in the map's header",
     "corner": "the first voxel",
     "centre": "the centre of the box",

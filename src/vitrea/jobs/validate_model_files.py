@@ -250,11 +250,12 @@ def _draw_curves(fsc: ModelFsc) -> Figure:
             "half map 2 (free)": fsc.free,
             "a perfect model": fsc.expected,
         }
-    return fsc_curves(curves, fsc.voxel_size, fsc.size, (0.5, 0.143), resolution=fsc.resolution_at(FSC_HALF))
+    end = None if (fsc.masked[1:] >= FSC_HALF).all() else fsc.resolution_at(FSC_HALF)
+    return fsc_curves(curves, fsc.voxel_size, fsc.size, (0.5, 0.143), resolution=end)
 
 
 def _facts(placed: Placed, figures: dict[str, Any]) -> dict[str, str]:
-    from vitrea.jobs.validate_model import _FRAME_NAMES
+    from vitrea.jobs.validate_model import FRAME_NAMES
 
     facts = {
         "atoms": f"{figures['vitreaModelAtoms']}",
@@ -262,7 +263,7 @@ def _facts(placed: Placed, figures: dict[str, Any]) -> dict[str, str]:
         f"{figures['vitreaResolutionModelFsc0143']:.2f} Å",
         "mean FSC": f"{figures['vitreaMeanFsc']:.3f} to {figures['vitreaMeanFscResolution']:.2f} Å",
         "correlation in the mask": f"{figures['vitreaModelCorrelation']:.3f}",
-        "coordinates counted from": _FRAME_NAMES[placed.frame],
+        "coordinates counted from": FRAME_NAMES[placed.frame],
         "turned by": f"{figures['vitreaModelTurn']:.2f}°",
     }
     if "vitreaFscWork" in figures:

@@ -22,7 +22,8 @@ from vitrea.fourier.fsc import fourier_shell_correlation, interpolated_resolutio
 from vitrea.fourier.shells import shell_counts, spread_shells, sum_stored_samples
 from vitrea.fourier.transforms import to_fourier, to_real
 from vitrea.maps.half_maps import as_tensor
-from vitrea.maps.masking import mask_from_binary
+from vitrea.maps.mask_sources import atoms_binary
+from vitrea.maps.masking import soften
 from vitrea.maps.spectral_sharpening import inside_mask
 
 Floats = NDArray[np.floating[Any]]
@@ -84,11 +85,11 @@ def mask_around_atoms(positions: Floats, size: int, radius: float, edge: float) 
     Parameters
     ----------
     positions : ndarray, shape [atoms, 3]
-        x, y, z in voxels from the centre ``n // 2``; atoms outside the box are left out.
+        x, y, z in voxels from the centre ``n // 2``; some may lie outside the box.
     size : int
         Box n in voxels.
     radius, edge : float
-        Voxels around the voxel of an atom within which the mask is 1, and over which it falls to 0.
+        Voxels from an atom within which the mask is 1, and over which it falls to 0.
 
     Returns
     -------
@@ -99,13 +100,11 @@ def mask_around_atoms(positions: Floats, size: int, radius: float, edge: float) 
     ValueError
         If no atom lies in the box, or the mask fills it.
     """
-    places = np.rint(np.asarray(positions)).astype(np.int64) + size // 2
-    places = places[((places >= 0) & (places < size)).all(axis=1)]
-    binary = np.zeros((size,) * 3, dtype=bool)
-    binary[places[:, 2], places[:, 1], places[:, 0]] = True
-    mask = mask_from_binary(binary, radius, edge)
-    if not binary.any() or mask.min() == 1:
-        raise ValueError("no atom lies in the box" if not binary.any() else "the mask around the model fills the box")
+    corner = -float(size // 2)
+    binary = atoms_binary(positions, size, 1.0, radius, (corner, corner, corner))
+    mask = soften(binary, edge)
+    if mask.min() == 1:
+        raise ValueError("the mask around the model fills the box")
     return mask
 
 
