@@ -192,6 +192,7 @@ def test_a_helix_is_cut_along_z(source: Path, tmp_path: Path) -> None:
     assert not cut[:12].any()
 
 
+@pytest.mark.slow
 def test_a_focus_mask_goes_to_class3d(
     tmp_path: Path, mixture: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
