@@ -190,7 +190,8 @@ def window_lattice(
     lattice = WindowLattice(size, step, inner, outer, kept)
     if mask is not None:
         distance = ndimage.distance_transform_edt(np.asarray(mask) <= 0.5)
-        lattice = WindowLattice(size, step, inner, outer, kept[distance[tuple(kept.T)] <= lattice.reach])
+        weight = raised_cosine(distance[tuple(kept.T)], inner, outer)  # at the nearest voxel of the mask
+        lattice = WindowLattice(size, step, inner, outer, kept[weight > 0])
     if not len(lattice.centres):
         raise ValueError("no window reaches into the mask")
     return lattice
