@@ -15,6 +15,7 @@ Chen et al. (2013), doi:10.1016/j.ultramic.2013.06.004: correction for the mask,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -209,18 +210,11 @@ def directional_fsc(
         overall = _overall(*transforms, size)
     (curves,) = _cone_curves(samples, [_shell_products(samples, *transforms)], cone)
     if start is not None:
-        generator = torch.Generator().manual_seed(seed)
-        drawn, noise = [], np.zeros_like(overall)
-        for _ in range(randomisations):
-            one, other = (to_fourier(randomise_phases(half, start, generator) * weight, 3) for half in (first, second))
-            drawn.append(_shell_products(samples, one, other))
-            noise += _overall(one, other, size) / randomisations
-        # What a mask correlates changes little with direction. Cones of twice the angle hold four times the samples:
-        # noise in what is taken off would not only add to that of the curves, but lower them, too.
-        wide = np.mean(_cone_curves(samples, drawn, min(2.0 * cone, 90.0)), axis=0)
+        drawn = _randomised(first, second, weight, start, seed, randomisations)
+        noise, overall_noise = _mask_noise(samples, drawn, cone)
         beyond = slice(start + 2, None)
-        curves[:, beyond] = _corrected(curves[:, beyond], wide[:, beyond])
-        overall[beyond] = _corrected(overall[beyond], noise[beyond])
+        curves[:, beyond] = _corrected(curves[:, beyond], noise[:, beyond])
+        overall[beyond] = _corrected(overall[beyond], overall_noise[beyond])
     return DirectionalFsc(voxel_size, size, cone, samples.grid.vectors, curves, overall, start)
 
 
@@ -280,6 +274,32 @@ class DirectedSamples:
     def multiplicity(self) -> Tensor:
         """How many samples of the full transform each sample stands for, float32 [samples]."""
         return redundancy(self.size).expand(self.inside.shape)[self.inside]
+
+
+def _randomised(
+    first: Tensor, second: Tensor, mask: Tensor, start: int, seed: int, draws: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the transforms of both maps, masked after their phases were made random from a shell on."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(draws):
+        one, other = (to_fourier(randomise_phases(half, start, generator) * mask, 3) for half in (first, second))
+        yield one, other
+
+
+def _mask_noise(
+    samples: DirectedSamples, drawn: Iterator[tuple[Tensor, Tensor]], cone: float
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return the FSC by direction and over whole shells of maps with random phases, means over the draws.
+
+    What a mask correlates changes little with direction. It is measured in cones of twice the angle, which hold four
+    times the samples: noise in what is taken off would not only add to that of the curves, but lower them, too.
+    """
+    products, overall = [], []
+    for one, other in drawn:
+        products.append(_shell_products(samples, one, other))
+        overall.append(_overall(one, other, samples.size))
+    wide = _cone_curves(samples, products, min(2.0 * cone, 90.0))
+    return np.mean(wide, axis=0), np.mean(overall, axis=0)
 
 
 def _shell_products(samples: DirectedSamples, first: Tensor, second: Tensor) -> NDArray[np.float32]:
