@@ -239,5 +239,5 @@ def test_beta_galactosidase_and_its_model(shared_data: Path, tmp_path: Path) -> 
     general = blocks(tmp_path)["general"]
     assert general["vitreaHand"] == "right"
     assert general["vitreaModelTurn"] == pytest.approx(120.0, abs=0.5)
-    assert general["vitreaResolutionModelFsc05"] < 8.0
+    assert general["vitreaResolutionModelFsc05"] < 9.0
     assert general["vitreaModelCorrelation"] > 0.9
