@@ -1,14 +1,13 @@
-"""Detectors are told by the names of files and by their published curves."""
+"""Detectors are told by the names of files and of their data blocks."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from vitrea.formats.star import read_star
-from vitrea.optics.detectors import Detector, detector_of_curve, detector_of_name
+from vitrea.optics.detectors import Detector, detector_of_name
 
 
 @pytest.mark.parametrize(
@@ -35,16 +34,11 @@ def test_words_for_sentences() -> None:
     assert str(Detector()) == "a detector"
 
 
-def test_every_published_curve_is_recognised_whatever_its_file_is_called(shared_data: Path) -> None:
+def test_names_of_published_files_and_of_their_blocks_agree(shared_data: Path) -> None:
     paths = [*(shared_data / "mtf").glob("*.star"), shared_data / "betagal_real/mtf_k2_200kV.star"]
     assert len(paths) == 8
     for path in paths:
-        table = next(iter(read_star(path).values()))
-        frequency, value = (np.asarray(table[label]) for label in ("rlnResolutionInversePixel", "rlnMtfValue"))
-        assert detector_of_curve(frequency, value) == detector_of_name(path.stem)
-
-
-def test_other_curves_are_not() -> None:
-    frequency = np.linspace(0, 0.5, 50)
-    assert detector_of_curve(frequency, np.sinc(frequency)) == Detector()
-    assert detector_of_curve(frequency, 1 - frequency) == Detector()
+        block = next(iter(read_star(path)))
+        found = detector_of_name(path.stem)
+        assert found.name and found.voltage
+        assert detector_of_name(block) in (found, Detector())

@@ -63,26 +63,17 @@ def _table(path: Path) -> tuple[str, Table]:
 
 
 def recognise_mtf(path: Path, mtf: ModulationTransfer, recorder: Recorder) -> Detector:
-    """Return the detector that a file is of, and warn where its names and its curve contradict each other.
+    """Return the detector that the names of and in a file tell; warn where these contradict each other."""
+    from vitrea.optics.detectors import Detector, detector_of_name
 
-    The curve decides; where it is none of the known ones, the names in and of the file.
-    """
-    from vitrea.optics.detectors import Detector, detector_of_curve, detector_of_name
-
-    by_curve = detector_of_curve(mtf.frequency, mtf.value)
-    names = [detector_of_name(text) for text in (path.stem, _table(path)[0])]
-    by_name = Detector(
-        next((one.name for one in names if one.name), ""), next((one.voltage for one in names if one.voltage), 0)
-    )
     if abs(float(np.interp(0.0, mtf.frequency, mtf.value)) - 1) > _AT_ZERO:
         recorder.warn(f"{path}: the MTF is {mtf.value[0]:.2f} at frequency 0, where it should be 1")
-    if not by_curve.name:
-        return by_name
-    for ours, theirs in ((by_curve.name, by_name.name), (by_curve.voltage, by_name.voltage)):
-        if theirs and ours != theirs:
-            recorder.warn(f"{path} is named as that of {by_name}, but its curve is that of {by_curve}")
+    file, block = (detector_of_name(text) for text in (path.stem, _table(path)[0]))
+    for one, other in ((file.name, block.name), (file.voltage, block.voltage)):
+        if one and other and one != other:
+            recorder.warn(f"{path} is named as that of {file}, but its data block as that of {block}")
             break
-    return by_curve
+    return Detector(file.name or block.name, file.voltage or block.voltage)
 
 
 def check_voltage(path: Path, detector: Detector, given: float, half_map: Path, recorder: Recorder) -> None:
