@@ -392,7 +392,7 @@ def test_a_detector_for_another_voltage_is_warned_of(halves: Path) -> None:
 @pytest.mark.usefixtures("no_pictures")
 def test_names_that_contradict_each_other_are_warned_of(halves: Path) -> None:
     wrong = run(halves, mtf=write_mtf(halves.parent / "mtf_falcon2_300kV.star", block="mtf_k2_300kv"))
-    assert any("named as that of Falcon 2 at 300 kV, but its data block as that of Gatan K2" in w for w in wrong.warnings)
+    assert any("that of Falcon 2 at 300 kV, but its data block as that of Gatan K2" in w for w in wrong.warnings)
     wrong = run(halves, mtf=write_mtf(halves.parent / "mtf_k2_300kV.star", block="mtf_k2_200kv"))
     assert any("named as that of Gatan K2 at 300 kV, but its data block" in line for line in wrong.warnings)
     right = run(halves, mtf=write_mtf(halves.parent / "mtf_k2_300kV.star"))
