@@ -1,13 +1,13 @@
 """Classes that are kept equally large while they take shape.
 
-The probability of a class beforehand is its share of the particles, and a larger class makes a clearer map, which draws
-more particles: classes that begin alike end in one. That acts on all particles alike, and one number for each class takes
-it away: the handicap with which all classes get the same share.
+The probability of a class beforehand is its share of the particles, and a larger class makes a clearer map, which
+draws more particles: classes that begin alike end in one. That acts on all particles alike, and one number for each
+class takes it away: the handicap with which all classes get the same share.
 
 Measured on 1,500 simulated images of 20S proteasomes and of beta-galactosidase, whole or less a chain (signal to noise
 ratio 0.1, three classes from one map blurred to 50 Å): after five iterations the largest class holds 62% without
-handicaps, and its share grows; with them all three go on gaining detail. Once maps are clear there is no need: with
-the true maps 99% of the particles choose the right molecule by themselves.
+handicaps, and its share grows. Once maps are clear there is no need: with the true maps 99% of the particles choose
+the right molecule by themselves.
 
 The handicaps solve a problem of optimal transport regularised by entropy (Cuturi 2013, arXiv:1306.0895): posteriors
 with given totals. Self-labelling by equal parts (Asano, Rupprecht & Vedaldi 2020, arXiv:1911.05371) is the same idea.

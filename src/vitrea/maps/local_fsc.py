@@ -122,9 +122,7 @@ def _resolutions(curves: Curves, voxel_size: float, size: int) -> NDArray[np.flo
     """Return Å of the last shell of each curve before it first falls below the threshold; infinite for none."""
     below = curves[:, 1:] < FSC_THRESHOLD
     last = np.where(below.any(axis=1), below.argmax(axis=1), curves.shape[1] - 1)
-    resolution: NDArray[np.float64] = np.divide(
-        size * voxel_size, last, out=np.full(len(last), np.inf), where=last > 0
-    )
+    resolution: NDArray[np.float64] = np.divide(size * voxel_size, last, out=np.full(len(last), np.inf), where=last > 0)
     return resolution
 
 
