@@ -55,9 +55,12 @@ def correlation(found: Path, truth: Path, resolution: float) -> float:
 
 
 def test_two_molecules_from_two_blurred_maps(mixed_folder: Any, tmp_path: Path) -> None:
-    """Maps of a STAR file keep their order; each class becomes its molecule."""
+    """Maps of a STAR file keep their order; each class becomes its molecule.
+
+    After 5 iterations the classes still move: 93 to 97% over seeds, with or without the balance.
+    """
     star = maps_star(mixed_folder, tmp_path / "start.star", "map1_40A.mrc", "map2_40A.mrc")
-    data = classify(mixed_folder, tmp_path / "run", "--ref", str(star), "--K", "2", "--iter", "5", "--ini_high", "40")
+    data = classify(mixed_folder, tmp_path / "run", "--ref", str(star), "--K", "2", "--iter", "8", "--ini_high", "40")
     assert right_class(data, mixed_folder) > 0.95
     for number in (1, 2):
         found = tmp_path / f"run_class00{number}.mrc"
