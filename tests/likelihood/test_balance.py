@@ -70,3 +70,16 @@ def test_a_balanced_run_has_even_classes(planar: bool, simulate: Callable[..., A
     assert shares[0.0][0] > 0.65
     # The posteriors that the balance is found from are known to FLOOR only, and it is limited to LARGEST.
     np.testing.assert_allclose(shares[1.0], 0.5, atol=0.05)
+
+
+def test_classes_are_free_where_poses_are_known(simulate: Callable[..., Any]) -> None:
+    """A rare state must not be filled up with others: the balance changes nothing there."""
+    simulation = simulate(60, 24, snr=0.1, scales=np.ones(1))
+    settings = Settings(particle_diameter=80.0, healpix_order=1, oversampling=0, maximum_iterations=2)
+    found = []
+    for balanced in (0.0, 1.0):
+        run = simulation.classification(settings, Scheme(2, False, search="none", occupancy=True, balanced=balanced))
+        particles = simulation.particles(known=True)
+        found.append(run.step(run.start([simulation.map, 0.1 * simulation.map], particles)).particles.occupancy)
+    np.testing.assert_array_equal(found[0], found[1])
+    assert found[0].mean(axis=0)[0] > 0.6

@@ -179,7 +179,7 @@ class Class3dParameters(ClassParameters, MapReferenceParameters):
     balanced: float = parameter(
         0.75,
         "Share of the iterations, the first ones, in which all classes are kept equally large, so that none swallows "
-        "the others while maps are vague; 0: never, as RELION does.",
+        "the others while maps are vague (not where poses are known); 0: never, as RELION does.",
         tab=OPTIMISE,
         ge=0,
         le=1,

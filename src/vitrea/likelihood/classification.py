@@ -259,11 +259,15 @@ class Classification(Run):
         chosen: NDArray[np.int64],
         state: RunState,
     ) -> Search:
-        """Give classes, as long as they are to be equally large, the handicaps that make them so; tried on a few."""
+        """Give classes, as long as they are to be equally large, the handicaps that make them so; tried on a few.
+
+        Only where poses are looked for everywhere: with known poses maps are clear from the first iteration on, and
+        a rare state would be filled up with others.
+        """
         iteration, classes = state.iteration + 1, self.scheme.classes
         if iteration > self.scheme.balanced * self.settings.maximum_iterations or classes == 1:
             return search
-        if search.correlation or search.seeds is not None:
+        if search.correlation or search.seeds is not None or self.scheme.search != "global":
             return search
         even = replace(search, even_shares=True, occupancy=True)
         few = chosen[:: max(1, len(chosen) // (BALANCED_PARTICLES * classes))]
