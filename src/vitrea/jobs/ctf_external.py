@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from vitrea.formats.mrc import write_stack
 from vitrea.jobs.ctf import EXECUTABLE_VARIABLE, CtfParameters
 from vitrea.jobs.ctf_files import Estimate, result_file, write_estimate
 from vitrea.jobs.ctf_inputs import Shot
+from vitrea.jobs.programs import find_program
 from vitrea.records.errors import InputError
 
 _ICE_RING = (0.25, 0.28)  # 1/Å
@@ -40,12 +40,7 @@ def choose_program(parameters: CtfParameters) -> CtffindProgram | None:
     wanted = parameters.use_ctffind or parameters.is_ctffind4 or parameters.is_ctffind5
     if parameters.ctffind_exe is None and not wanted:
         return None
-    name = str(parameters.ctffind_exe or os.environ.get(EXECUTABLE_VARIABLE, ""))
-    if not name:
-        raise InputError(f"name the program with --ctffind_exe, or in the environment variable {EXECUTABLE_VARIABLE}")
-    found = shutil.which(name)
-    if found is None:
-        raise InputError(f"CTFFIND {name} is not there, or not executable")
+    found = find_program("CTFFIND", parameters.ctffind_exe, "--ctffind_exe", EXECUTABLE_VARIABLE)
     version = 5 if parameters.is_ctffind5 else 4 if parameters.is_ctffind4 else int(parameters.ctffind_version)
     if version == 3 and (parameters.phase_shift or parameters.movies or parameters.movie_thon_rings):
         raise InputError("CTFFIND 3 knows neither phase shifts nor movies")

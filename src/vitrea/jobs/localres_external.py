@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 from vitrea.formats.mrc import read_map, write_map
 from vitrea.jobs.base import Context
 from vitrea.jobs.localres import RESMAP_VARIABLE, LocalresParameters
+from vitrea.jobs.programs import find_program
 from vitrea.records.errors import InputError, JobError
 from vitrea.records.map import Map
 
@@ -31,13 +30,7 @@ def choose_resmap(parameters: LocalresParameters) -> str | None:
     """
     if parameters.resmap_exe is None and not parameters.use_resmap:
         return None
-    name = str(parameters.resmap_exe or os.environ.get(RESMAP_VARIABLE, ""))
-    if not name:
-        raise InputError(f"name the program with --resmap_exe, or in the environment variable {RESMAP_VARIABLE}")
-    found = shutil.which(name) or shutil.which(Path(name).absolute())
-    if found is None:
-        raise InputError(f"ResMap {name} is not there, or not executable")
-    return str(Path(found).absolute())
+    return find_program("ResMap", parameters.resmap_exe, "--resmap_exe", RESMAP_VARIABLE)
 
 
 def run_resmap(
