@@ -68,6 +68,7 @@ def test_rescaling_is_relions_below_nyquist(shared_reference: Path, shared_data:
     """At the new Nyquist frequency RELION keeps one of two mates in y and z and halves in x; we add both.
 
     Our way keeps the grey values of a wave at Nyquist (see test_transforms); the maps differ by 2.6% of the maximum.
+    `vitrea map` does as RELION does (tests/jobs/test_map.py).
     """
     found = resample(read(shared_data / "bgal_map/betaGal.mrc"), 50, 3)
     expected = read(shared_reference / "image_handler/rescaled_7.08A_box50.mrc")
