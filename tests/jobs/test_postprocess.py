@@ -266,11 +266,24 @@ OPTIONS: list[dict[str, Any]] = [
     {"mtf": "mtf.star", "mtf_pixel_size": 2.5},
     {"pixel_size": 2.51, "bfactor": -80.0},
     {"mask": "mask.mrc", "force_mask": True},
+    {"mask": "mask.mrc", "force_mask": True, "random_draws": 0},
     {"mask": "mask.mrc", "force_mask": True, "random_seed": 3},
     {"mask": "mask.mrc", "force_mask": True, "randomise_at_fsc": 0.95},
     {"mask": "mask.mrc", "force_mask": True, "randomise_at": 16.0},
     {"mask": "mask.mrc", "force_mask": True, "random_draws": 3},
 ]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_noise_in_the_mask_and_the_draws_of_random_phases_are_told(halves: Path) -> None:
+    mask = {"mask": halves.parent / "mask.mrc", "force_mask": True}
+    for values, draws, words in (({}, None, "one draw, RELION's"), ({"random_draws": 0}, 0, "the mean of all draws")):
+        lines = [str(event.get("text")) for _, event in run(halves, **mask, **values).events]
+        assert sum(line.startswith(f"random phases: {words}") for line in lines) == 1
+        blocks = starfile.read(halves.parent / "out/post.star", always_dict=True)
+        assert blocks["general"].get("vitreaRandomPhaseDraws") == draws
+        noise = blocks["noise"]["vitreaFscNoiseDeviation"].to_numpy()
+        assert len(noise) == SIZE // 2 + 1 and (noise > 0).all() and noise[-1] < 0.1 < noise[3]
 
 
 @pytest.mark.usefixtures("no_pictures")

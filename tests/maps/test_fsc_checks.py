@@ -199,3 +199,19 @@ def test_fits_of_the_bfactor_are_judged() -> None:
         assert names(check_sharpening(replace(plot, fit=fit), automatic, 6.0)) == ["Guinier plot not a line"]
     assert names(check_sharpening(plot, SharpeningSettings(bfactor=50.0), 6.0)) == ["B-factor blurs"]
     assert not check_sharpening(plot, SharpeningSettings(bfactor=-50.0), 6.0)
+
+
+def test_a_resolution_that_noise_could_have_is_told() -> None:
+    """By chance, the first shells of noise in a small mask lie above 0.143."""
+    curve = np.r_[1.0, 0.3, 0.25, np.zeros(SIZE // 2 - 2)]
+    noise = np.r_[1.0, 0.5, 0.3, np.full(SIZE // 2 - 2, 0.01)]
+    fsc = HalfMapFsc(VOXEL, SIZE, curve, curve, noise=noise)
+    assert "resolution not told from noise" in names(check_fsc(fsc, FscSettings()))
+    assert "resolution not told from noise" not in names(check_fsc(replace(fsc, noise=noise / 20), FscSettings()))
+
+
+def test_shells_that_noise_could_reach_are_no_rise() -> None:
+    curve = np.r_[np.ones(6), np.zeros(3), np.full(4, 0.2), np.zeros(SIZE // 2 - 12)]
+    fsc = HalfMapFsc(VOXEL, SIZE, curve, curve, noise=np.full(len(curve), 0.08))
+    assert "FSC rises again" not in names(check_fsc(fsc, FscSettings()))
+    assert "FSC rises again" in names(check_fsc(replace(fsc, noise=np.full(len(curve), 0.02)), FscSettings()))

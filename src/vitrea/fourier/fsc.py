@@ -43,14 +43,28 @@ def correlate_transforms(first: Tensor, second: Tensor, size: int, dims: int = 3
     mates of each pair, weighs double. Users compare curves between programs; this makes them the same to 1e-6, where
     an even count differs from RELION's by up to 0.01 in a shell (within its noise).
     """
-    cross = sum_stored_samples((first * second.conj()).real.double(), size, dims)
-    power = _stored_power(first, size, dims) * _stored_power(second, size, dims)
-    correlation = torch.where(power > 0, cross / power.clamp_min(torch.finfo(torch.float64).tiny).sqrt(), 0.0)
-    return correlation.to(first.real.dtype)
+    power, other = first.abs().double().square(), second.abs().double().square()
+    return shell_correlation((first * second.conj()).real, power, other, size, dims).to(first.real.dtype)
 
 
-def _stored_power(transform: Tensor, size: int, dims: int) -> Tensor:
-    return sum_stored_samples(transform.abs().double().square(), size, dims)
+def shell_correlation(cross: Tensor, first_power: Tensor, second_power: Tensor, size: int, dims: int = 3) -> Tensor:
+    """Return the shell correlation that follows from a cross spectrum and two powers, as `correlate_transforms`.
+
+    Parameters
+    ----------
+    cross, first_power, second_power : Tensor, real, in the Fourier layout
+    size : int
+        Box size n.
+    dims : int
+        2 or 3.
+
+    Returns
+    -------
+    Tensor of float64, shape [..., n // 2 + 1]
+    """
+    sums = [sum_stored_samples(values.double(), size, dims) for values in (cross, first_power, second_power)]
+    power = sums[1] * sums[2]
+    return torch.where(power > 0, sums[0] / power.clamp_min(torch.finfo(torch.float64).tiny).sqrt(), 0.0)
 
 
 def shell_resolution(shell: float, voxel_size: float, size: int) -> float:
@@ -151,19 +165,37 @@ def mask_corrected_fsc(
         ``randomise(volume, from_shell)`` returns the volume with random phases: `randomise_phases` with a generator, or
         `vitrea.fourier.random_phases.RelionPhases`.
     draws : int
-        Times phases are drawn; their curves are averaged.
+        Times phases are drawn; their curves are averaged. `masked_noise.mean_random_phase_fsc` has the mean of all.
 
     Returns
     -------
     masked, randomised, corrected : Tensor of float64, shape [n // 2 + 1]
-        ``corrected = (masked - randomised) / (1 - randomised)`` (Chen et al. 2013, doi:10.1016/j.ultramic.2013.06.004).
+        See `without_mask_correlation`.
     """
     masked = fourier_shell_correlation(first * mask, second * mask).double()
     randomised = torch.zeros_like(masked)
     for _ in range(draws):
         one, other = (randomise(half, from_shell) * mask for half in (first, second))
         randomised += fourier_shell_correlation(one, other).double() / draws
+    return masked, randomised, without_mask_correlation(masked, randomised, from_shell)
+
+
+def without_mask_correlation(masked: Tensor, randomised: Tensor, from_shell: int) -> Tensor:
+    """Return the FSC of masked maps without what the mask itself correlates.
+
+    Parameters
+    ----------
+    masked, randomised : Tensor of float64, shape [n // 2 + 1]
+        FSC of masked maps, and the same with random phases from a shell on.
+    from_shell : int
+        That shell; the correction begins two shells beyond.
+
+    Returns
+    -------
+    Tensor of float64, shape [n // 2 + 1]
+        ``(masked - randomised) / (1 - randomised)`` (Chen et al. 2013, doi:10.1016/j.ultramic.2013.06.004).
+    """
     corrected = masked.clone()
     noise = randomised[from_shell + 2 :].clamp(max=1.0 - 1e-9)
     corrected[from_shell + 2 :] = (masked[from_shell + 2 :] - noise) / (1.0 - noise)
-    return masked, randomised, corrected
+    return corrected

@@ -151,8 +151,13 @@ class PostprocessParameters(JobParameters):
         tab="Filter",
         expert=True,
     )
-    random_draws: int = parameter(
-        1, "Draw random phases so often and average; 1 is what RELION does.", tab="Filter", expert=True, ge=1
+    random_draws: int | None = parameter(
+        None,
+        "Draw random phases so often and average: 1 as RELION, 0 for the mean of all draws, which needs none; by "
+        "default 1, or 0 where the mask is so small that noise could then pass for signal.",
+        tab="Filter",
+        expert=True,
+        ge=0,
     )
     random_seed: int = parameter(
         0,

@@ -14,9 +14,10 @@ from vitrea.formats.atomic import atomic_path
 from vitrea.formats.mrc import write_map
 from vitrea.formats.star import write_star
 from vitrea.formats.star_values import text_column
+from vitrea.fourier.fsc import shell_resolution
 from vitrea.maps.automatic_mask import AutomaticMask
 from vitrea.maps.fsc_checks import Finding
-from vitrea.maps.half_maps import FSC_HALF, FSC_THRESHOLD
+from vitrea.maps.half_maps import FSC_HALF, FSC_THRESHOLD, HalfMapFsc
 from vitrea.maps.postprocess import Postprocessed, sharpen_half
 from vitrea.maps.sharpening import SharpeningSettings
 from vitrea.records.map import Map
@@ -94,6 +95,7 @@ def write_all(
         "fsc": fsc_table(result),
         "guinier": guinier_table(result),
         "resolutions": resolutions_table(result),
+        "noise": noise_table(result),
     }
     write_star(with_ending(output, ".star"), blocks, comment=command)
     write_fsc_xml(with_ending(output, "_fsc.xml"), result)
@@ -114,6 +116,8 @@ def general_block(result: Postprocessed, names: dict[str, str], mask: MaskUsed |
         block["rlnParticleBoxFractionMolecularWeight"] = fsc.weight_fraction
     if fsc.randomised_from is not None:
         block["rlnRandomiseFrom"] = fsc.size * fsc.voxel_size / fsc.randomised_from
+        if fsc.draws != 1:  # RELION's
+            block["vitreaRandomPhaseDraws"] = fsc.draws
     if fit is not None:
         block["rlnFittedSlopeGuinierPlot"] = fit.slope
         block["rlnFittedInterceptGuinierPlot"] = fit.intercept
@@ -158,6 +162,12 @@ def fsc_table(result: Postprocessed) -> Table:
             "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps": fsc.randomised,
         }
     )
+
+
+def noise_table(result: Postprocessed) -> Table:
+    """Return the block ``noise``: what the corrected FSC of pure noise would scatter by, one row a shell."""
+    fsc = result.fsc
+    return _present({"rlnSpectralIndex": np.arange(len(fsc.unmasked)), "vitreaFscNoiseDeviation": fsc.noise})
 
 
 def guinier_table(result: Postprocessed) -> Table:
@@ -220,6 +230,16 @@ def mask_words(mask: MaskUsed) -> str:
     )
 
 
+def phases_words(fsc: HalfMapFsc) -> str:
+    """Return how random phases were come by, and what noise is left, in a sentence; empty where there are none."""
+    if fsc.randomised_from is None or fsc.noise is None:
+        return ""
+    how = {0: "the mean of all draws", 1: "one draw, RELION's"}.get(fsc.draws or 0, f"the mean of {fsc.draws} draws")
+    first = min(fsc.randomised_from + 2, len(fsc.noise) - 1)
+    at = shell_resolution(first, fsc.voxel_size, fsc.size)
+    return f"{how}; the FSC of noise in this mask scatters by {fsc.noise[first]:.3f} at {at:.1f} Å"
+
+
 def write_fsc_xml(path: Path, result: Postprocessed) -> None:
     """Write the corrected FSC in the form EMDB takes at deposition: x rises in 1/Å, y lies in [-1, 1], no exponents."""
     kind = "masked-corrected FSC" if result.fsc.masked is not None else "unmasked FSC"
@@ -234,6 +254,8 @@ def tell(output: Path, result: Postprocessed, mask: MaskUsed | None, recorder: R
     """Report the result: the mask, where the curves fall, resolution and B-factor."""
     if mask is not None:
         recorder.event("text", text=f"mask: {mask_words(mask)}")
+    if words := phases_words(result.measured):
+        recorder.event("text", text=f"random phases: {words}")
     found = crossings(result)
     voxel_size = result.fsc.voxel_size
     recorder.event("text", text=f"{'FSC':12}{'0.5':>26}{'0.143':>26}")

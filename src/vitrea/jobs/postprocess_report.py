@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitrea.jobs.postprocess_files import MaskUsed, crossing_words, crossings, mask_words, with_ending
+from vitrea.jobs.postprocess_files import MaskUsed, crossing_words, crossings, mask_words, phases_words, with_ending
 from vitrea.maps.fsc_checks import Finding
 from vitrea.maps.half_maps import FSC_HALF, FSC_THRESHOLD
 from vitrea.maps.postprocess import Postprocessed
@@ -43,6 +43,8 @@ def write_pictures(
         facts["fit"] = f"{fit.lowest:.1f} to {fit.highest:.1f} Å, r² = {fit.correlation:.2f}"
     if mask is not None:
         facts["mask"] = mask_words(mask)
+    if words := phases_words(result.measured):
+        facts["random phases"] = words
     sections = [
         Section("Look at", facts={finding.name: finding.text for finding in findings}) if findings else None,
         Section(
@@ -55,7 +57,8 @@ def write_pictures(
         Section(
             "Resolution",
             "The black curve is the one to quote. The red one is what the mask alone makes of random phases: it should "
-            "fall to zero soon after the dotted red line, from which phases are random.",
+            "fall to zero soon after the dotted red line, from which phases are random. In the grey band lies "
+            "what noise alone would make in this mask (three standard deviations).",
             facts={name: _both(at, voxel_size) for name, at in crossings(result).items()},
             figures=[(fsc, "; ".join(f"{name}: {_WORDS[name]}" for name in result.measured.curves))],
         ),

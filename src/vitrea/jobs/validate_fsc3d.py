@@ -77,7 +77,6 @@ class ValidateFsc3dParameters(JobParameters):
         gt=0,
         lt=1,
     )
-    random_seed: int = parameter(0, "Seed of the random phases.", tab="FSC", expert=True, ge=0)
 
 
 def run(parameters: ValidateFsc3dParameters, context: Context) -> None:
@@ -107,7 +106,6 @@ def run(parameters: ValidateFsc3dParameters, context: Context) -> None:
         mask,
         parameters.cone,
         parameters.randomise_at_fsc,
-        parameters.random_seed,
     )
     chosen = fsc.at(parameters.threshold)
     found = [fsc.at(threshold) for threshold in dict.fromkeys((*_THRESHOLDS, parameters.threshold))]

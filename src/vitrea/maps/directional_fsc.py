@@ -15,7 +15,6 @@ Chen et al. (2013), doi:10.1016/j.ultramic.2013.06.004: correction for the mask,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,8 +25,9 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 from torch import Tensor
 
-from vitrea.fourier.fsc import correlate_transforms, interpolated_resolution_at, randomise_phases
+from vitrea.fourier.fsc import correlate_transforms, interpolated_resolution_at, shell_correlation
 from vitrea.fourier.grid import frequency_axes, redundancy
+from vitrea.fourier.masked_noise import random_phase_spectra
 from vitrea.fourier.transforms import to_fourier
 from vitrea.geometry.hemisphere import Hemisphere, mean_axis
 from vitrea.maps.half_maps import as_tensor
@@ -165,8 +165,6 @@ def directional_fsc(
     mask: Floats | None = None,
     cone: float = CONE_HALF_ANGLE,
     randomise_below: float = 0.8,
-    seed: int = 0,
-    randomisations: int = 2,
 ) -> DirectionalFsc:
     """Compute the FSC of two half maps in cones about all directions.
 
@@ -177,16 +175,12 @@ def directional_fsc(
     voxel_size : float
         Å.
     mask : ndarray, shape [n, n, n], optional
-        Soft solvent mask. What it correlates by itself is measured with random phases and taken off, direction by
-        direction, as `half_map_fsc` does for whole shells.
+        Soft solvent mask. What it correlates by itself, the mean of all draws of random phases, is taken off, direction
+        by direction, as `half_map_fsc` does for whole shells.
     cone : float
         Half angle of the cones in degrees, more than 0 and at most 90.
     randomise_below : float
         Phases are randomised from the first shell whose FSC without mask is below this.
-    seed : int
-        Of the random phases.
-    randomisations : int
-        How many times phases are drawn; the curves are averaged.
 
     Raises
     ------
@@ -208,13 +202,15 @@ def directional_fsc(
         weight = as_tensor(mask).to(first.dtype)
         transforms = to_fourier(first * weight, 3), to_fourier(second * weight, 3)
         overall = _overall(*transforms, size)
-    (curves,) = _cone_curves(samples, [_shell_products(samples, *transforms)], cone)
-    if start is not None:
-        drawn = _randomised(first, second, weight, start, seed, randomisations)
-        noise, overall_noise = _mask_noise(samples, drawn, cone)
+    products = [_shell_products(samples, *_spectra(*transforms))]
+    if start is None:
+        (curves,) = _cone_curves(samples, products, cone)
+    else:
+        random = random_phase_spectra(first, second, weight, start)
+        curves, noise = _cone_curves(samples, [*products, _shell_products(samples, *random)], cone)
         beyond = slice(start + 2, None)
         curves[:, beyond] = _corrected(curves[:, beyond], noise[:, beyond])
-        overall[beyond] = _corrected(overall[beyond], overall_noise[beyond])
+        overall[beyond] = _corrected(overall[beyond], shell_correlation(*random, size).numpy()[beyond])
     return DirectionalFsc(voxel_size, size, cone, samples.grid.vectors, curves, overall, start)
 
 
@@ -276,41 +272,15 @@ class DirectedSamples:
         return redundancy(self.size).expand(self.inside.shape)[self.inside]
 
 
-def _randomised(
-    first: Tensor, second: Tensor, mask: Tensor, start: int, seed: int, draws: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the transforms of both maps, masked after their phases were made random from a shell on."""
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(draws):
-        one, other = (to_fourier(randomise_phases(half, start, generator) * mask, 3) for half in (first, second))
-        yield one, other
+def _spectra(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the real part of the cross spectrum of two transforms, and their powers."""
+    powers = [one.real.square() + one.imag.square() for one in (first, second)]
+    return first.real * second.real + first.imag * second.imag, powers[0], powers[1]
 
 
-def _mask_noise(
-    samples: DirectedSamples, drawn: Iterator[tuple[Tensor, Tensor]], cone: float
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return the FSC by direction and over whole shells of maps with random phases, means over the draws.
-
-    What a mask correlates changes little with direction. It is measured in cones of twice the angle, which hold four
-    times the samples: noise in what is taken off would not only add to that of the curves, but lower them, too.
-    """
-    products, overall = [], []
-    for one, other in drawn:
-        products.append(_shell_products(samples, one, other))
-        overall.append(_overall(one, other, samples.size))
-    wide = _cone_curves(samples, products, min(2.0 * cone, 90.0))
-    return np.mean(wide, axis=0), np.mean(overall, axis=0)
-
-
-def _shell_products(samples: DirectedSamples, first: Tensor, second: Tensor) -> NDArray[np.float32]:
-    """Return cross products and the powers of two transforms by shell and direction: [3, shells, bins]."""
-    one, other = first[samples.inside], second[samples.inside]
-    twice = samples.multiplicity
-    return samples.sums(
-        (one.real * other.real + one.imag * other.imag) * twice,
-        (one.real.square() + one.imag.square()) * twice,
-        (other.real.square() + other.imag.square()) * twice,
-    )
+def _shell_products(samples: DirectedSamples, *spectra: Tensor) -> NDArray[np.float32]:
+    """Return sums of cross spectrum and powers by shell and direction: [3, shells, bins]."""
+    return samples.sums(*(spectrum[samples.inside] * samples.multiplicity for spectrum in spectra))
 
 
 def _cone_curves(

@@ -299,7 +299,17 @@ def _shape_findings(fsc: HalfMapFsc) -> list[Finding]:
                 "artefact of processing), and the resolution may be too good",
             )
         )
-    beyond = curve[fsc.final_shell + 1 :] >= FSC_THRESHOLD
+    last = fsc.final_shell
+    if fsc.noise is not None and 0 < last < len(curve) - 1 and curve[last] < fsc.above_noise[last]:
+        found.append(
+            Finding(
+                "resolution not told from noise",
+                f"at the resolution found the FSC is {curve[last]:.2f}, but noise alone reaches "
+                f"{fsc.above_noise[last]:.2f} there (three standard deviations), so few independent samples does a "
+                "shell hold: do not quote this resolution; give maps that agree, a wider mask or a larger box",
+            )
+        )
+    beyond = (curve >= fsc.above_noise)[last + 1 :]
     runs = [start for start in range(len(beyond) - _RUN + 1) if beyond[start : start + _RUN].all()]
     if runs:
         at = shell_resolution(fsc.final_shell + 1 + runs[0], fsc.voxel_size, fsc.size)

@@ -8,6 +8,7 @@ Grant, Rohou & Grigorieff (2018), doi:10.7554/eLife.35383: the FSC of the partic
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +22,9 @@ from vitrea.fourier.fsc import (
     last_shell_above,
     mask_corrected_fsc,
     shell_resolution,
+    without_mask_correlation,
 )
+from vitrea.fourier.masked_noise import mean_random_phase_fsc, noise_deviation
 from vitrea.fourier.random_phases import RelionPhases
 
 Floats = NDArray[np.floating[Any]]
@@ -40,6 +43,10 @@ _DALTON_PER_CUBIC_ANGSTROM = 0.81
 """Of protein at 1.35 g/cm³, as RELION has it."""
 
 
+_FEIGNED_SHELLS = 0.05
+"""Shells of noise that may be expected above 0.143 by the chance of one draw of random phases."""
+
+
 @dataclass(frozen=True)
 class FscSettings:
     """How the FSC of half maps is measured.
@@ -52,8 +59,9 @@ class FscSettings:
         Å from which phases are randomised instead; 0: as `randomise_below` has it.
     seed : int
         Of the random phases; the same seed gives RELION's.
-    draws : int
-        Times phases are drawn; their curves are averaged. RELION draws once.
+    draws : int or None
+        Times phases are drawn; their curves are averaged. RELION draws once. 0: the mean of all draws, which is known
+        without drawing. None: once, unless noise could then pass for signal (see `draws_needed`).
     molecular_weight : float
         kDa of ordered mass, for the FSC of the particle that follows from it; 0: not known.
     """
@@ -61,7 +69,7 @@ class FscSettings:
     randomise_below: float = 0.8
     randomise_at: float = 0.0
     seed: int = 0
-    draws: int = 1
+    draws: int | None = None
     molecular_weight: float = 0.0
 
 
@@ -88,6 +96,10 @@ class HalfMapFsc:
         f of ``particle = f FSC / (1 + (f - 1) FSC)``.
     weighed, weight_fraction : ndarray and float, or None
         The same as `particle` and `particle_fraction`, from the molecular weight, where that was given.
+    noise : ndarray or None
+        Standard deviation that `corrected` has where the maps are noise.
+    draws : int or None
+        Times phases were drawn for `randomised`; 0: it is the mean of all draws. None where there is no such curve.
     """
 
     voxel_size: float
@@ -101,6 +113,8 @@ class HalfMapFsc:
     particle_fraction: float | None = None
     weighed: Curve | None = None
     weight_fraction: float | None = None
+    noise: Curve | None = None
+    draws: int | None = None
 
     @property
     def final_shell(self) -> int:
@@ -116,6 +130,12 @@ class HalfMapFsc:
     def unmasked_shell(self) -> int:
         """Last shell before the unmasked curve first falls below 0.143."""
         return last_shell_above(self.unmasked.tolist(), FSC_THRESHOLD)
+
+    @property
+    def above_noise(self) -> Curve:
+        """What a shell must reach to be signal: 0.143, or three standard deviations of noise where that is more."""
+        least = np.full(len(self.corrected), FSC_THRESHOLD)
+        return least if self.noise is None else np.maximum(least, 3.0 * self.noise)
 
     @property
     def curves(self) -> dict[str, Curve]:
@@ -144,6 +164,7 @@ class HalfMapFsc:
             self.unmasked,
             weighed=self.weighed,
             weight_fraction=self.weight_fraction,
+            noise=_noise(torch.ones((self.size,) * 3)),
         )
 
 
@@ -177,6 +198,8 @@ def half_map_fsc(
     size = int(first.shape[-1])
     unmasked = _correlate(first, second)
     found = HalfMapFsc(voxel_size, size, unmasked, unmasked)
+    if mask is None:
+        found = found.without_mask()
     if settings.molecular_weight > 0:
         factor = weight_fraction(settings.molecular_weight, size * voxel_size)
         found = replace(found, weighed=particle_curve(unmasked, factor), weight_fraction=factor)
@@ -185,13 +208,50 @@ def half_map_fsc(
     fraction = particle_fraction(mask)
     found = replace(found, particle=particle_curve(unmasked, fraction), particle_fraction=fraction)
     weight = as_tensor(mask).to(first.dtype)
+    masked, noise = _correlate(first * weight, second * weight), _noise(weight)
+    found = replace(found, masked=masked, corrected=masked, noise=noise)
     start = _first_randomised(unmasked, size * voxel_size, settings)
     if start is None:
-        masked = _correlate(first * weight, second * weight)
-        return replace(found, masked=masked, corrected=masked)
-    curves = mask_corrected_fsc(first, second, weight, start, RelionPhases(settings.seed), settings.draws)
-    masked, randomised, corrected = (_as_curve(curve) for curve in curves)
-    return replace(found, masked=masked, randomised=randomised, corrected=corrected, randomised_from=start)
+        return found
+    draws = draws_needed(noise[start + 2 :]) if settings.draws is None else settings.draws
+    if draws == 0:
+        random = mean_random_phase_fsc(first, second, weight, start)
+        corrected = without_mask_correlation(torch.from_numpy(masked), random, start)
+    else:
+        _, random, corrected = mask_corrected_fsc(first, second, weight, start, RelionPhases(settings.seed), draws)
+    randomised = _as_curve(random)
+    # A correlation r scatters by 1 - r² of what 0 does, and the correction divides by 1 - r.
+    widened = (1.0 + np.clip(randomised, 0.0, 1.0)) * math.sqrt(1.0 + (1.0 / draws if draws else 0.0))
+    noise = noise * np.where(np.arange(len(noise)) >= start + 2, widened, 1.0)
+    return replace(
+        found, randomised=randomised, corrected=_as_curve(corrected), randomised_from=start, noise=noise, draws=draws
+    )
+
+
+def draws_needed(noise: Curve) -> int:
+    """Return how often phases must be drawn so that noise does not pass for signal: once, or 0 for the mean of all.
+
+    The correction takes one noisy curve from another. Where a mask holds few independent samples, one draw makes it
+    likely that some shell of mere noise comes to lie above 0.143.
+
+    Parameters
+    ----------
+    noise : ndarray, shape [shells]
+        Standard deviation of the masked FSC of noise, in the shells that are corrected.
+
+    Returns
+    -------
+    int
+        1, as in RELION, where one draw leaves fewer than 0.05 shells above 0.143 on average.
+    """
+    single = math.sqrt(2.0) * noise
+    feigned = sum(0.5 * math.erfc(FSC_THRESHOLD / (math.sqrt(2.0) * deviation)) for deviation in single)
+    return 1 if feigned < _FEIGNED_SHELLS else 0
+
+
+def _noise(mask: torch.Tensor) -> Curve:
+    deviation: Curve = noise_deviation(mask).numpy()
+    return deviation
 
 
 def _first_randomised(unmasked: Curve, extent: float, settings: FscSettings) -> int | None:

@@ -21,7 +21,7 @@ _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 
 
 def half_map_curves(fsc: HalfMapFsc, resolution: float | None = None) -> Figure:
-    """Draw the FSC curves of two half maps with the lines at 0.143 and 0.5, and the resolution they give.
+    """Draw the FSC curves of two half maps with the lines at 0.143 and 0.5, the resolution they give, and noise.
 
     Parameters
     ----------
@@ -41,6 +41,11 @@ def half_map_curves(fsc: HalfMapFsc, resolution: float | None = None) -> Figure:
         # The masked curve often lies under the corrected one: dashes on top show both.
         ("masked", fsc.masked, _ORANGE, "--", 1.3),
     )
+    if fsc.noise is not None:
+        reach = 3.0 * fsc.noise[1:]
+        axes.fill_between(
+            frequency[1:], -reach, reach, color=_GREY, alpha=0.15, linewidth=0, label="reach of noise (3 σ)"
+        )
     for label, curve, color, style, width in curves:
         if curve is not None:
             axes.plot(frequency, curve, label=label, color=color, linestyle=style, linewidth=width)
