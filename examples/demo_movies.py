@@ -142,8 +142,8 @@ def motion_section(folder: Path) -> Section:
     return Section(
         "Motion undone",
         "Frames are aligned with each other, first whole, then in patches; a smooth model of the motion over space and "
-        "time is fitted to all. Frames are then summed, each Fourier component with the weight that radiation has left "
-        "it.",
+        "time is fitted to these, and refined on all pixels of all frames together. Frames are then summed, each "
+        "Fourier component with the weight that radiation has left it.",
         {"error of the motion, all movies, frames and places (RMS)": f"{np.sqrt(np.mean(np.square(errors))):.2f} Å"},
         [
             (motion_tracks(found[0]), "The first movie. Left: the whole. Right: patches beyond that, enlarged."),
@@ -220,7 +220,7 @@ def picking_section(folder: Path) -> Section:
     return Section(
         "Particles found",
         "Picking knows the size of the particle alone: it looks for discs, with a filter matched to the noise. Picks "
-        "too near to the edge for a whole image are left out.",
+        f"too near to the edge for a whole image are left out. A pick within {NEAR:g} Å of a particle has found it.",
         {
             "picks": f"{all_found.picked:,}",
             "of them particles": f"{all_found.precision:.1%}",

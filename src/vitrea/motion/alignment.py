@@ -152,10 +152,12 @@ def align_frames(
     return Alignment(shifts - shifts[0], iteration, largest / pixel.max(), largest <= settings.threshold)
 
 
-def smooth_shifts(shifts: NDArray[np.float64], settings: AlignmentSettings) -> NDArray[np.float64]:
-    """Smooth shifts over time, shape [frames, 2], as the settings say."""
+def smooth_shifts(
+    shifts: NDArray[np.float64], settings: AlignmentSettings, noise: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Smooth shifts over time, shape [frames, 2], as the settings say; `noise`: their standard deviation, if known."""
     if settings.smoothing == "spline":
-        return spline_smooth(shifts)
+        return spline_smooth(shifts, noise)
     return savitzky_golay(shifts, settings.smoothing_window) if settings.smoothing == "savitzky-golay" else shifts
 
 

@@ -23,6 +23,7 @@ from vitrea.motion.local import (
     Trajectories,
     fit_local_motion,
     frame_groups,
+    group_frames,
     measure_trajectories,
 )
 from vitrea.motion.refinement import refine_motion
@@ -262,7 +263,8 @@ def _measure_local(
     ramp_x, ramp_y = shift_ramps(shape, torch.from_numpy(alignment.shifts).to(small.device))
     moved = (one * x * y for one, x, y in zip(small, ramp_x, ramp_y, strict=True))
     images = torch.stack([rectangle_to_real(one, shape) for one in moved])
-    patches = Patches(images, settings.patches, settings.group_frames)
+    grouped, times = group_frames(images, settings.group_frames)
+    patches = Patches(grouped, settings.patches, times)
     trajectories = measure_trajectories(patches, pixel, scale, settings.alignment)
     none = np.zeros_like(alignment.shifts)
     fit = fit_local_motion(trajectories)
@@ -274,15 +276,19 @@ def _measure_local(
     if rms.max() >= _LARGEST_RESIDUAL:
         note = f"the model misses the patches by {residual:.1f} pixels: no local motion"
         return _Local(none, None, trajectories, residual, note)
-    weight = component_weight(patches.shape, np.array(pixel), settings.alignment).to(small.device)
-    more, model = refine_motion(patches, model, weight, scale)
+    used = component_weight(shape, np.array(pixel), settings.alignment).to(small.device) > 0
+    refined = refine_motion(grouped, times, _at_groups(alignment.shifts, times), model, used, scale)
     frames = np.arange(len(alignment.shifts), dtype=np.float64)
-    every = np.stack([np.interp(frames, patches.times, column) for column in more.T], axis=1)
-    model, mean = model.without_mean()
-    every += np.stack([frames, frames**2, frames**3], axis=1) @ mean.T
-    smooth = smooth_shifts(alignment.shifts * scale + every, settings.alignment)
+    every = np.stack([np.interp(frames, times, column) for column in refined.shifts.T], axis=1)
+    smooth = smooth_shifts(alignment.shifts * scale + every, settings.alignment, refined.noise)
     added = smooth - smooth[0] - alignment.shifts * scale
     # Paths are told relative to the whole frames as they lie now.
-    at_groups = np.stack([np.interp(patches.times, frames, column) for column in added.T], axis=1)
-    relative = trajectories.shifts - (at_groups - at_groups.mean(axis=0))
-    return _Local(added, model, replace(trajectories, shifts=relative), residual)
+    beyond = _at_groups(added, times)
+    relative = trajectories.shifts - (beyond - beyond.mean(axis=0))
+    return _Local(added, refined.model, replace(trajectories, shifts=relative), residual)
+
+
+def _at_groups(shifts: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return shifts of frames, shape [frames, 2], at the times of groups of them."""
+    frames = np.arange(len(shifts), dtype=np.float64)
+    return np.stack([np.interp(times, frames, column) for column in shifts.T], axis=1)

@@ -97,39 +97,49 @@ def frame_groups(frames: int, size: int) -> list[slice]:
     return [slice(int(end - length), int(end)) for end, length in zip(ends, sizes, strict=True)]
 
 
+def group_frames(frames: Tensor, size: int) -> tuple[Tensor, NDArray[np.float64]]:
+    """Return sums of groups of so many frames, and the mean times of the groups, from 0.
+
+    Parameters
+    ----------
+    frames : Tensor, shape [frames, y, x]
+    size : int
+    """
+    groups = frame_groups(len(frames), size)
+    times = np.array([(group.start + group.stop - 1) / 2 for group in groups], dtype=np.float64)
+    return (torch.stack([frames[group].sum(dim=0) for group in groups]) if size > 1 else frames), times
+
+
 class Patches:
-    """The frames of a movie cut into overlapping patches, grouped in time, with soft borders, transformed.
+    """The frames of a movie cut into overlapping patches with soft borders, transformed.
 
     Iterating gives the transforms of one patch after the other: complex64, shape [groups, y, x // 2 + 1].
 
     Parameters
     ----------
-    frames : Tensor, shape [frames, y, x]
-        Frames at the sampling of the alignment, moved by the shifts of whole frames.
+    frames : Tensor, shape [groups, y, x]
+        Frames, or sums of groups of them, at the sampling of the alignment, moved by the shifts of whole frames.
     grid : (int, int)
         Patches along x and y.
-    group_size : int
-        Frames to sum before they are aligned.
+    times : ndarray, shape [groups], optional
+        Frames since the first one used; by default every frame is a group.
 
     Attributes
     ----------
     centres : ndarray, shape [patches, 2]
         x, y from -0.5 to 0.5.
     times : ndarray, shape [groups]
-        Frames since the first one used; the mean where frames were grouped.
     shape : (int, int)
         Rows and columns of a patch.
     """
 
-    def __init__(self, frames: Tensor, grid: tuple[int, int], group_size: int = 1) -> None:
-        groups = frame_groups(len(frames), group_size)
-        grouped = torch.stack([frames[group].sum(dim=0) for group in groups]) if group_size > 1 else frames
-        self.times = np.array([(group.start + group.stop - 1) / 2 for group in groups], dtype=np.float64)
+    def __init__(self, frames: Tensor, grid: tuple[int, int], times: NDArray[np.float64] | None = None) -> None:
+        self.times = np.arange(len(frames), dtype=np.float64) if times is None else times
         height, width = frames.shape[1:]
         (above, rows), (left, columns) = _tiles(height, grid[1]), _tiles(width, grid[0])
         # Patches at the border reach over it, where there is nothing: each has its centre at that of its share.
-        mean = grouped.mean(dim=(1, 2), keepdim=True)
-        self._frames = torch.nn.functional.pad(grouped - mean, (left, left, above, above))
+        mean = frames.mean(dim=(1, 2), keepdim=True)
+        self._frames = torch.nn.functional.pad(frames - mean, (left, left, above, above))
         self._tiles = [(row, column) for row in rows for column in columns]
         self.centres = np.array([(_centre(x, left, width), _centre(y, above, height)) for y, x in self._tiles])
         self.shape: Shape = (rows[0].stop - rows[0].start, columns[0].stop - columns[0].start)

@@ -1,9 +1,10 @@
-"""Joint refinement of whole-frame shifts and local motion, without peaks.
+"""Joint refinement of whole-frame shifts and local motion on whole frames, without patches and without peaks.
 
-The peak of one patch in one frame is often lost in noise. What is maximised here is the sum of all correlations, of
-every patch in every frame with the sum of that patch's other frames, over the parameters of the motion alone.
-Correlations enter by their slope at the present shifts, which is linear in the data, and by their mean curvature; each
-round is a least-squares step (Gauss-Newton). Frequencies are weighted by how well the frames agree there.
+What is maximised is the likelihood of all frames, for a specimen and noise that are Gaussian with power by frequency:
+the power of the sum of all moved frames, weighted by frequency. Each pixel of each frame tells, by its slope against
+that sum, which way it should move; slopes are summed with the functions of place that the model is made of. So specimen
+counts where it lies, not at the centre of a patch, and none is blurred by the bending inside one. Steps are
+Gauss-Newton's; the local motion is drawn to 0 as far as noise asks for it (`motion.shrinkage`).
 """
 
 from __future__ import annotations
@@ -15,119 +16,209 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitrea.fourier.rectangles import Shape, rectangle_frequencies, shift_ramps
-from vitrea.motion.local import COEFFICIENTS, LocalMotion, Patches, motion_basis
+from vitrea.fourier.rectangles import Shape, rectangle_frequencies, rectangle_to_fourier, rectangle_to_real
+from vitrea.kernels.warp import warp_add
+from vitrea.motion.field import PLACES, TIMES, MotionField, PlaceSums
+from vitrea.motion.local import LocalMotion
+from vitrea.motion.shrinkage import shrink
 
-_ROUNDS = 3
-# Pixels of the patches: a step is never longer, so that a patch without signal cannot throw the others off.
-_LONGEST_STEP = 1.0
+Array = NDArray[np.float64]
+
+_ROUNDS = 8
+# Pixels of the frames compared: no place moves further in a round, and the last round moves none further than this.
+_LONGEST_STEP, _SETTLED = 2.0, 0.02
+# Of a frame's rows or columns, on each side: weights rise from 0 to 1, so that no edge is taken for specimen.
+_SOFT_EDGE = 0.03
+# Of the mean: curvature belongs to the specimen, and no combination of functions has less.
+_LEAST_CURVATURE = 0.05
 
 
 @dataclass(frozen=True)
-class _Slopes:
-    """What one round measures.
+class RefinedMotion:
+    """What came of it.
 
     Attributes
     ----------
-    steps : ndarray, shape [patches, groups, 2]
-        Slope over curvature: where each correlation would peak were its curvature the mean one, in pixels.
-    weights : ndarray, shape [patches, 2]
-        Mean curvature along x and y.
+    shifts : ndarray, shape [groups, 2]
+        To add to the whole-frame shifts, in pixels of the movie's frames.
+    model : LocalMotion
+        Its mean over the frame is 0.
+    noise : ndarray, shape [2]
+        Standard deviation of each shift along x and y, in pixels of the movie's frames; 0 if it is not known.
     """
 
-    steps: NDArray[np.float64]
-    weights: NDArray[np.float64]
+    shifts: Array
+    model: LocalMotion
+    noise: Array
 
 
 def refine_motion(
-    patches: Patches, model: LocalMotion, weight: Tensor, scale: tuple[float, float]
-) -> tuple[NDArray[np.float64], LocalMotion]:
+    frames: Tensor, times: Array, applied: Array, model: LocalMotion, used: Tensor, scale: tuple[float, float]
+) -> RefinedMotion:
     """Refine whole-frame shifts and the local model together.
 
     Parameters
     ----------
-    patches : Patches
-        Of frames moved by their whole-frame shifts.
+    frames : Tensor of float32, shape [groups, y, x]
+        Frames, or sums of groups of them, at the sampling of the alignment, moved by their whole-frame shifts.
+    times : ndarray, shape [groups]
+        Frames since the first one used.
+    applied : ndarray, shape [groups, 2]
+        Those shifts, in pixels of `frames`: what they brought in from the opposite side is left out.
     model : LocalMotion
         To begin with.
-    weight : Tensor, shape [y, x // 2 + 1]
-        Of the components of a patch in the first round.
+    used : Tensor of bool, shape [y, x // 2 + 1]
+        Which components of a frame are compared.
     scale : (float, float)
-        Pixels of the movie's frames to a pixel of the patches.
-
-    Returns
-    -------
-    (ndarray, LocalMotion)
-        What to add to the whole-frame shifts of the groups, shape [groups, 2], in pixels of the movie's frames, and the
-        model.
+        Pixels of the movie's frames to one of `frames`, along x and y.
     """
-    whole = np.zeros((len(patches.times), 2))
-    span = max(1.0, float(patches.times.max()))
-    powers = np.tile(span ** -np.array([1.0, 2.0, 3.0]), 6)
-    basis = motion_basis(patches.times / span, patches.centres[:, :1], patches.centres[:, 1:])
-    free = basis - basis.mean(axis=1, keepdims=True)
-    coefficients = (model.coefficients / powers).T  # [18, 2]
+    field, slopes = MotionField(times), _Slopes(frames, applied, used, np.asarray(scale))
+    whole, coefficients = field.split(model)
+    start = RefinedMotion(whole - whole[0], field.model(coefficients), np.zeros(2))
+    noise = np.zeros(2)
     for _ in range(_ROUNDS):
-        shifts = (whole + basis @ coefficients) / scale
-        slopes, weight = _measure(patches, shifts, weight)
-        steps = slopes.steps * scale
-        share = slopes.weights / slopes.weights.sum(axis=0)  # [patches, 2]
-        common = np.einsum("pgc,pc->gc", steps, share)
-        whole += common
-        left = steps - common
-        for axis in range(2):
-            root = np.sqrt(share[:, axis])[:, None]
-            lines = (free * root[..., None]).reshape(-1, COEFFICIENTS)
-            coefficients[:, axis] += np.linalg.lstsq(lines, (left[..., axis] * root).ravel(), rcond=1e-10)[0]
-    return whole - whole[0], LocalMotion((coefficients * powers[:, None]).T)
+        measured = slopes.measure(whole, field.model(coefficients), times)
+        if not all(matrix[0, 0] > 0 for matrix in measured.information):
+            return start  # nothing in these frames agrees
+        step = _step(measured, field, coefficients)
+        longest = step.longest(field, scale)
+        part = min(1.0, _LONGEST_STEP / max(longest, 1e-9))
+        whole = whole + part * step.whole
+        coefficients = coefficients + part * step.coefficients
+        noise = step.noise
+        if longest < _SETTLED:
+            break
+    return RefinedMotion(whole - whole[0], field.model(coefficients), noise)
 
 
-def _measure(patches: Patches, shifts: NDArray[np.float64], weight: Tensor) -> tuple[_Slopes, Tensor]:
-    """Measure slopes and curvatures at these shifts; also return weights for the next round."""
-    shape = patches.shape
-    kx, ky = (2 * torch.pi * k for k in rectangle_frequencies(shape, device=weight.device))
-    twice = torch.full_like(kx, 2.0)
-    twice[0] = 1
-    weighted = weight * twice
-    steps, curvatures = [], []
-    together = torch.zeros_like(weight)
-    apart = torch.zeros_like(weight)
-    for spectra, moves in zip(patches, shifts, strict=True):
-        ramp_x, ramp_y = shift_ramps(shape, torch.from_numpy(moves).to(weight.device))
-        moved = spectra * ramp_x * ramp_y
+@dataclass(frozen=True)
+class _Measured:
+    """Slopes of the log-likelihood and its curvature, in pixels of the movie's frames.
+
+    Attributes
+    ----------
+    slopes : ndarray, shape [groups, 2, 6]
+        By axis and function of place; 0 on average over groups.
+    information : ndarray, shape [2, 6, 6]
+    """
+
+    slopes: Array
+    information: Array
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Changes of whole-frame shifts, shape [groups, 2], and coefficients, [5, 3, 2]; the noise of the former."""
+
+    whole: Array
+    coefficients: Array
+    noise: Array
+
+    def longest(self, field: MotionField, scale: tuple[float, float]) -> float:
+        """Return the furthest that a place moves, in pixels of the frames compared."""
+        line = np.array([-0.5, 0.0, 0.5])
+        x, y = (grid.ravel()[:, None] for grid in np.meshgrid(line, line))
+        model = field.model(self.coefficients)
+        moves = model.shifts(field.times, x, y) + self.whole
+        moves -= moves.mean(axis=1, keepdims=True)
+        return float(np.hypot(*np.moveaxis(moves / np.asarray(scale), -1, 0)).max())
+
+
+def _step(measured: _Measured, field: MotionField, coefficients: Array) -> _Step:
+    """Return the step to the most probable motion."""
+    courses = field.courses
+    groups = len(courses)
+    beside = measured.information[:, 0, 1:] / measured.information[:, 0, :1]  # what a whole-frame shift takes up
+    information = measured.information[:, 1:, 1:] - measured.information[:, 1:, :1] * beside[:, None]
+    information = np.stack([_positive(matrix) for matrix in information])
+    slopes = measured.slopes[..., 1:] - measured.slopes[..., :1] * beside  # [groups, 2, 5]
+    along = np.einsum("gas,gb->asb", slopes, courses)
+    fit = coefficients + np.linalg.solve(information, along).transpose(1, 2, 0)
+    # What no model of this kind explains is noise, by which the likelihood is scaled.
+    left = slopes - np.einsum("asb,gb->gas", along, courses)
+    freedom = (groups - 1 - TIMES) * PLACES * 2
+    unexplained = np.einsum("gas,ast,gat->", left, np.linalg.inv(information), left)
+    noise = float(unexplained / freedom) if freedom > 0 else 1.0
+    change = shrink(information, fit, noise) - coefficients
+    taken = np.einsum("sba,gb,as->ga", change, courses, measured.information[:, 0, 1:])
+    whole = (measured.slopes[..., 0] - taken) / measured.information[:, 0, 0]
+    return _Step(whole, change, np.sqrt(noise / measured.information[:, 0, 0]))
+
+
+def _positive(matrix: Array) -> Array:
+    """Return the symmetric matrix with its smallest eigenvalues raised."""
+    values, vectors = np.linalg.eigh(matrix)
+    least = _LEAST_CURVATURE * max(float(np.abs(values).mean()), 1e-30)
+    return np.asarray((vectors * np.maximum(values, least)) @ vectors.T)
+
+
+class _Slopes:
+    """Measures slopes and curvatures of the likelihood of moved frames."""
+
+    def __init__(self, frames: Tensor, applied: Array, used: Tensor, scale: Array) -> None:
+        self._frames = frames - frames.mean(dim=(1, 2), keepdim=True)
+        self._shape: Shape = (frames.shape[1], frames.shape[2])
+        self._scale, self._used = scale, used
+        self._sums = PlaceSums(self._shape, frames.device)
+        self._window = _window(self._shape, applied).to(frames.device)
+        self._kx, self._ky = rectangle_frequencies(self._shape, device=frames.device)
+        self._apart = torch.zeros(self._shape[0], self._shape[1] // 2 + 1, device=frames.device)
+        for frame in self._frames:
+            self._apart += rectangle_to_fourier(frame).abs().square()
+
+    def measure(self, whole: Array, model: LocalMotion, times: Array) -> _Measured:
+        """Return slopes and curvatures at these shifts."""
+        count, shape = len(self._frames), self._shape
+        moved = torch.zeros_like(self._frames)
+        for frame, shift, time, out in zip(self._frames, whole, times, moved, strict=True):
+            place = model.at_frame(float(time))
+            place[:, 0] += shift
+            warp_add(frame, torch.from_numpy(place / self._scale[:, None]), out)
         total = moved.sum(dim=0)
-        power = moved.abs().square().sum(dim=0)
-        together += total.abs().square()
-        apart += power
-        product = (total * moved.conj()).imag * weighted  # the frame itself adds nothing to the imaginary part
-        slope = torch.stack([-(product * kx).sum(dim=(1, 2)), -(product * ky).sum(dim=(1, 2))], dim=1)
-        agreement = (total.abs().square() - power) * weighted
-        curvature = torch.stack([(agreement * kx.square()).sum(), (agreement * ky.square()).sum()]) / len(moved)
-        steps.append(slope.double().cpu().numpy())
-        curvatures.append(curvature.double().cpu().numpy())
-    slopes, curved = np.array(steps), np.array(curvatures)
-    # Curvature belongs to the specimen, and to how much of it a patch holds: neither is negative.
-    curved = np.maximum(curved, 0.2 * np.maximum(curved.mean(axis=0), 1e-30))
-    length = np.clip(slopes / curved[:, None], -_LONGEST_STEP, _LONGEST_STEP)
-    return _Slopes(length, curved), _agreement_weight(together, apart, shape, len(patches.times))
+        together = rectangle_to_fourier(total)
+        weight = self._best_weight(together.abs().square(), count)
+        reference = together * weight
+        slopes, information = np.empty((count, 2, 6)), np.empty((2, 6, 6))
+        for axis, frequency in enumerate((self._kx, self._ky)):
+            wave = 2 * torch.pi * frequency
+            slope = rectangle_to_real(reference * (1j * wave), shape) * self._window
+            slopes[:, axis] = [self._sums.means(frame * slope) for frame in moved]
+            curved = rectangle_to_real(reference * wave.square(), shape) * total
+            # Each frame agrees with itself in the sum, noise and all: that part is the same everywhere.
+            alone = (self._apart * weight * wave.square() * self._twice()).double().sum()
+            agreement = (curved - float(alone)) * self._window / (count - 1)
+            information[axis] = self._sums.products(agreement)
+        slopes -= slopes.mean(axis=0)
+        return _Measured(slopes / self._scale[:, None], information / (self._scale**2)[:, None, None])
+
+    def _twice(self) -> Tensor:
+        """Components along x that stand for two, by columns."""
+        twice = torch.full_like(self._kx, 2.0)
+        twice[0] = 1
+        if self._shape[1] % 2 == 0:
+            twice[-1] = 1
+        return twice
+
+    def _best_weight(self, together: Tensor, count: int) -> Tensor:
+        """Return the weights of the likelihood: S / (N (N + n S)), signal S and noise N by ring, n frames."""
+        rings = (torch.sqrt(self._kx.square() + self._ky.square()) * max(self._shape)).round().long()
+        last = int(rings.max()) + 1
+        both, alone, members = (
+            torch.zeros(last, device=together.device).index_add_(0, rings.ravel(), (one * self._twice()).ravel())
+            for one in (together, self._apart, torch.ones_like(together))
+        )
+        signal = ((both - alone) / (count * (count - 1))).clamp(min=0) / members
+        noise = (alone / count / members - signal).clamp(min=1e-30)
+        ratio = torch.nn.functional.avg_pool1d((count * signal / noise)[None, None], 5, 1, 2, count_include_pad=False)
+        level = (ratio / (1 + ratio))[0, 0] / (count * noise)
+        return level[rings] * self._used
 
 
-def _agreement_weight(together: Tensor, apart: Tensor, shape: Shape, count: int) -> Tensor:
-    """Return the best weights of components: the part of signal in the sum of frames over the noise, by ring."""
-    kx, ky = rectangle_frequencies(shape, device=together.device)
-    edge = max(shape)
-    rings = (torch.sqrt(kx.square() + ky.square()) * edge).round().long()
-    last = int(rings.max()) + 1
-    sums = [
-        torch.zeros(last, device=together.device).index_add_(0, rings.ravel(), one.ravel()) for one in (together, apart)
-    ]
-    signal = ((sums[0] - sums[1]) / (count - 1)).clamp(min=0)  # n times the power of the specimen in one frame
-    noise = ((sums[1] - signal) / count).clamp(min=1e-30)
-    ratio = signal / noise
-    smooth = torch.nn.functional.avg_pool1d(ratio[None, None], 5, 1, 2, count_include_pad=False)[0, 0]
-    members = torch.bincount(rings.ravel(), minlength=last).clamp(min=1)
-    level = smooth / (1 + smooth) / (noise / members)
-    level = level / level.max().clamp(min=1e-30)
-    weight = level[rings]
-    weight[0, 0] = 0
-    return weight
+def _window(shape: Shape, applied: Array) -> Tensor:
+    """Return weights of pixels: 0 where any frame was moved in from the opposite side, 1 inside."""
+    lines = []
+    for length, moves in zip(shape, (applied[:, 1], applied[:, 0]), strict=True):
+        place = torch.arange(length, dtype=torch.float64) + 0.5
+        inside = torch.minimum(place - max(0.0, moves.max()), length - place - max(0.0, -moves.min()))
+        lines.append(0.5 - 0.5 * torch.cos(torch.pi * (inside / (_SOFT_EDGE * length)).clamp(0, 1)))
+    return torch.outer(*lines).float()
