@@ -164,6 +164,38 @@ def test_parts(folder: Path) -> None:
     assert parts[0] != list(range(14))
 
 
+def halves_of(path: str) -> np.ndarray:
+    return np.asarray(read_particles(path, require_ctf=False).table["rlnRandomSubset"])
+
+
+def test_half_sets_are_even_repeatable_and_kept_together(folder: Path) -> None:
+    _, lines = select(half_sets=True)
+    halves = halves_of("Select/out.star")
+    assert [(halves == half).sum() for half in (1, 2)] == [20, 20]
+    assert "half sets: 20 and 20 particles" in lines
+    select(half_sets=True)
+    assert np.array_equal(halves_of("Select/out.star"), halves)
+    select(half_sets=True, random_seed=2)
+    assert not np.array_equal(halves_of("Select/out.star"), halves)
+    # The same images twice, as symmetry expansion leaves them, and segments of tubes: never in both halves.
+    one = make_set("a.mrcs", OPTICS)
+    twice = Particles(one.table.rows(np.repeat(np.arange(COUNT), 2)), one.optics)
+    write_particles("Extract/twice.star", twice)
+    select(input=["Extract/twice.star"], half_sets=True)
+    assert np.array_equal(*halves_of("Select/out.star").reshape(-1, 2).T)
+    write_particles("Extract/tubes.star", one.with_columns({"rlnHelicalTubeID": np.arange(COUNT) // 5 % 2 + 1}))
+    _, lines = select(input=["Extract/tubes.star"], half_sets=True)
+    tubes = halves_of("Select/out.star").reshape(8, 5)
+    assert (tubes == tubes[:, :1]).all() and (tubes == 1).sum() == 20
+
+
+def test_half_sets_may_be_written_as_two_files(folder: Path) -> None:
+    select(half_sets=True, split=True)
+    parts = [f"Select/out_split{half}.star" for half in (1, 2)]
+    assert all((halves_of(path) == half).all() for half, path in enumerate(parts, start=1))
+    assert sorted(number for path in parts for number in numbers(path)) == list(range(COUNT))
+
+
 def test_joined_files_share_optics_groups_and_doubles_are_dropped(folder: Path) -> None:
     other = Optics(2.0, 16, 200.0, 2.7, 0.1, group=3, name="other")
     write_particles("b.star", make_set("Extract/a.mrcs", other).with_columns({"extra": np.ones(COUNT)}))
@@ -256,6 +288,8 @@ def test_images_that_are_not_there_are_told_not_refused(folder: Path) -> None:
         ({"select_by_str": "rlnMicrographName"}, "goes with --select_include"),
         ({"select_include": "m1"}, "goes with --select_include"),
         ({"split": True}, "--split goes with"),
+        ({"half_sets": True, "classes": "1", "random": 1}, "at least two images"),
+        ({"half_sets": True, "split": True, "random_order": True}, "--random_order needs --split"),
         ({"nr_split": 2}, "--split goes with"),
         ({"split": True, "nr_split": 41}, "40 particles do not fill 41 parts"),
         ({"random_order": True}, "--random_order needs --split"),

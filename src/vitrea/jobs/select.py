@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vitrea.jobs.select_classes import ClassChoice
     from vitrea.jobs.select_criteria import Range, Sieve
     from vitrea.jobs.select_inputs import SelectionInput
+    from vitrea.records.particles import Particles
 
 
 class SelectParameters(JobParameters):
@@ -135,6 +136,12 @@ class SelectParameters(JobParameters):
     )
 
     random: int = parameter(0, "Keep this many particles, chosen at random; 0: all.", tab="Subsets", ge=0)
+    half_sets: bool = parameter(
+        False,
+        "Assign the particles to two half sets at random, rlnRandomSubset 1 and 2, which refine3d then keeps; those of "
+        "one image or one helical tube stay together. With --split: a part for each half.",
+        tab="Subsets",
+    )
     split: bool = parameter(False, "Write the selection in parts, <output>_split1.star and so on.", tab="Subsets")
     random_order: bool = parameter(False, "Shuffle before splitting.", tab="Subsets")
     nr_split: int = parameter(0, "Number of parts; 0: as many as --size_split asks for.", tab="Subsets", ge=-1)
@@ -175,7 +182,8 @@ def run(parameters: SelectParameters, context: Context) -> None:
     """
     from vitrea.jobs.select_classes import write_class_averages
     from vitrea.jobs.select_criteria import Sieve
-    from vitrea.jobs.select_files import part_paths, recentred, with_new_groups, write_coordinate_files, write_parts
+    from vitrea.jobs.select_files import part_paths, recentred, write_coordinate_files, write_parts
+    from vitrea.jobs.select_groups import with_half_sets, with_new_groups
     from vitrea.jobs.select_inputs import read_selection_input
 
     ranges = _ranges(parameters)
@@ -192,7 +200,9 @@ def run(parameters: SelectParameters, context: Context) -> None:
     particles = sieve.particles
     if parameters.regroup:
         particles = with_new_groups(particles, chosen, parameters.regroup, context.recorder)
-    parts = [particles.rows(rows) for rows in _part_rows(len(particles), parameters)] or [particles]
+    if parameters.half_sets:
+        particles = with_half_sets(particles, parameters.random_seed, context.recorder)
+    parts = [particles.rows(rows) for rows in _part_rows(particles, parameters)] or [particles]
     paths = part_paths(parameters.output, len(parts)) if parameters.split else [parameters.output]
     moved = None
     if parameters.reextract is not None or parameters.coordinate_folder is not None:
@@ -228,9 +238,9 @@ def _check(parameters: SelectParameters) -> None:
     if wants_text != bool(parameters.select_by_str):
         raise InputError("--select_by_str, a column, goes with --select_include or --select_exclude, a text")
     sizes = parameters.nr_split > 0 or parameters.size_split > 0
-    if parameters.split != sizes:
+    if parameters.split != sizes and not (parameters.split and parameters.half_sets):
         raise InputError("--split goes with --nr_split or --size_split: how many parts, or how large?")
-    if parameters.random_order and not parameters.split:
+    if parameters.random_order and not (parameters.split and sizes):
         raise InputError("--random_order needs --split; for a random subset give --random and a number")
     if parameters.class_averages is not None and not (parameters.auto or parameters.classes):
         raise InputError("--class_averages goes with --auto or --classes: which classes?")
@@ -294,15 +304,18 @@ def _apply(sieve: Sieve, parameters: SelectParameters, ranges: list[Range], choi
         sieve.take(f"random {wanted}", lambda count: random_rows(count, wanted, parameters.random_seed))
 
 
-def _part_rows(count: int, parameters: SelectParameters) -> list[NDArray[np.int64]]:
+def _part_rows(particles: Particles, parameters: SelectParameters) -> list[NDArray[np.int64]]:
     """Return the rows of each part of a split; nothing where there is none."""
     from vitrea.selection.subsets import split_rows
 
     if not parameters.split:
         return []
+    if parameters.nr_split <= 0 and parameters.size_split <= 0:
+        halves = particles.table["rlnRandomSubset"]
+        return [(halves == half).nonzero()[0] for half in (1, 2)]
     seed = parameters.random_seed if parameters.random_order else None
     try:
-        return split_rows(count, max(0, parameters.nr_split), max(0, parameters.size_split), seed)
+        return split_rows(len(particles), max(0, parameters.nr_split), max(0, parameters.size_split), seed)
     except ValueError as error:
         raise InputError(f"--nr_split and --size_split: {error}; nothing was written") from None
 

@@ -10,55 +10,15 @@ import numpy as np
 from vitrea.extraction.recentring import project_point
 from vitrea.formats.particle_files import write_particles
 from vitrea.formats.star import write_star
-from vitrea.formats.star_values import text_column
 from vitrea.jobs.map_inputs import make_folder
 from vitrea.jobs.select_criteria import check_coordinates
-from vitrea.jobs.select_inputs import SelectionInput, group_scales
 from vitrea.records.errors import InputError
 from vitrea.records.particles import EULER_LABELS, Particles
 from vitrea.records.recorder import Recorder
 from vitrea.selection.coordinates import COORDINATE_LABELS, MICROGRAPH, recentre
-from vitrea.selection.grouping import regroup
 
-_GROUP_NAME, _GROUP_NUMBER = "rlnGroupName", "rlnGroupNumber"
 # What picking programs read of a coordinate file.
 _PICK_LABELS = (*COORDINATE_LABELS, "rlnAutopickFigureOfMerit", "rlnClassNumber", "rlnAnglePsi")
-
-
-def with_new_groups(particles: Particles, chosen: SelectionInput, number: int, recorder: Recorder) -> Particles:
-    """Join micrographs into about `number` groups of similar scale and defocus, named ``group_1`` and so on.
-
-    The groups of before are those of ``rlnGroupName``, else micrographs. ``rlnGroupNumber`` is left out: the next job
-    counts the groups it has.
-
-    Raises
-    ------
-    InputError
-        If the particles name neither groups nor micrographs, or have no defocus.
-    """
-    table = particles.table
-    label = next((label for label in (_GROUP_NAME, MICROGRAPH) if label in table), None)
-    if label is None:
-        raise InputError(f"{chosen.source} has neither {_GROUP_NAME} nor {MICROGRAPH}: there is nothing to regroup")
-    if "rlnDefocusU" not in table:
-        raise InputError(f"{chosen.source} lacks the column rlnDefocusU, which --regroup needs")
-    names, unit, counts = np.unique(table[label].astype(str), return_inverse=True, return_counts=True)
-    features = [(table.numbers("rlnDefocusU") + table.numbers("rlnDefocusV", 0.0)) / 2]
-    scales = group_scales(particles, chosen)
-    if scales is not None:
-        features.insert(0, np.array([scales.get(group, 1.0) for group in table[_GROUP_NUMBER].tolist()]))
-    means = [np.bincount(unit, weights=feature) / counts for feature in features]
-    if number > len(names):
-        recorder.warn(f"--regroup {number}: there are only {len(names)} groups to join, these are kept")
-    group = regroup(np.stack(means, axis=1), counts, min(number, len(names)))
-    sizes = np.bincount(group, weights=counts).astype(int)
-    by = "scale and defocus" if scales is not None else "defocus (no model file tells scales)"
-    text = f"{len(names)} groups joined into {len(sizes)} by {by}: {sizes.min()} to {sizes.max()} particles each"
-    recorder.event("text", text=text)
-    new_names = text_column([f"group_{place + 1}" for place in group[unit].tolist()])
-    kept = Particles(table.without(_GROUP_NUMBER), particles.optics, particles.source, particles.optics_table,
-                     particles.image_root)  # fmt: skip
-    return kept.with_columns({_GROUP_NAME: new_names})
 
 
 def part_paths(output: Path, count: int) -> list[Path]:

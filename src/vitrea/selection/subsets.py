@@ -16,6 +16,30 @@ def random_rows(count: int, wanted: int, seed: int) -> Rows:
     return np.sort(drawn).astype(np.int64)
 
 
+def half_sets(units: NDArray[np.generic], seed: int) -> Rows:
+    """Divide rows at random into two half sets of equal size.
+
+    Parameters
+    ----------
+    units : ndarray, shape [rows]
+        Rows of equal value stay together: views of one image, segments of one filament.
+    seed : int
+
+    Returns
+    -------
+    ndarray of int64, shape [rows]
+        1 or 2. The sizes differ by no more than the largest unit.
+    """
+    _, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
+    half = np.zeros(len(sizes), dtype=np.int64)
+    filled = [0, 0]
+    for one in np.random.default_rng(seed).permutation(len(sizes)).tolist():
+        smaller = int(filled[1] < filled[0])
+        half[one] = smaller + 1
+        filled[smaller] += int(sizes[one])
+    return half[unit]
+
+
 def split_rows(count: int, number: int = 0, size: int = 0, seed: int | None = None) -> list[Rows]:
     """Divide rows into parts, as ``relion_star_handler --split``.
 
