@@ -41,9 +41,13 @@ from betagal_pipeline import (
 )
 
 COARSE = 4.5  # Å, about the pixel of the images that are classified
-COARSE_ITERATIONS = 7  # of the first refinement: once poses are local, finer images tell more
+COARSE_ITERATIONS = 6  # of the first refinement: then finer images tell more
+# A wrong view of a nearly round molecule looks almost right, and a search near it stays there. The point group leaves
+# few orientations: looking everywhere is cheap down to this order (3.75°, halved).
+LOCAL_ORDER = 5
 PER_CLASS = 100  # particles for each 2D class
-START_RESOLUTION = 15.0  # Å, to which maps are blurred before refinement: a hollow shell without detail has no views
+# Å, to which maps are blurred before the coarse and the fine refinement: a hollow shell without detail has no views.
+START_RESOLUTION, FINE_START_RESOLUTION = 15.0, 12.0
 MASK_RESOLUTION = 12.0  # Å, at which the map is cut into molecule and solvent
 MASK_MARGIN = 1.1  # of the diameter: what is masked around a particle; neighbours are close
 
@@ -87,14 +91,14 @@ def classify(pipeline: Pipeline, options: argparse.Namespace) -> None:
     pipeline.vitrea(
         "First model",
         f"initial-model --i selected.star --o InitialModel/run --sym {options.symmetry} {size} "
-        f"--first_maps {options.first_maps}",
+        f"--first_maps {options.first_maps} --gather_signal",
         "InitialModel/run_class001.mrc",
     )
     pipeline.vitrea(
         "Refinement, coarse",
         f"refine3d --i selected.star --ref InitialModel/run_class001.mrc --o Refine3DCoarse/run "
-        f"--sym {options.symmetry} {size} --ini_high {START_RESOLUTION:g} --healpix_order 3 --solvent_correct_fsc "
-        f"--iter {COARSE_ITERATIONS}",
+        f"--sym {options.symmetry} {size} --ini_high {START_RESOLUTION:g} --healpix_order 3 "
+        f"--auto_local_healpix_order {LOCAL_ORDER} --solvent_correct_fsc --gather_signal --iter {COARSE_ITERATIONS}",
         "Refine3DCoarse/run_class001.mrc",
     )
 
@@ -115,7 +119,8 @@ def refine(pipeline: Pipeline, options: argparse.Namespace) -> None:
     pipeline.vitrea(
         "Refinement, fine",
         f"refine3d --i ExtractFine/particles.star --ref reference.mrc --o Refine3D/run --sym {options.symmetry} {size} "
-        f"--ini_high {START_RESOLUTION:g} --healpix_order 4 --offset_range 2 --offset_step 1 --solvent_correct_fsc",
+        f"--ini_high {FINE_START_RESOLUTION:g} --healpix_order 4 --auto_local_healpix_order {LOCAL_ORDER} "
+        "--offset_range 1 --offset_step 1 --solvent_correct_fsc --gather_signal",
         "Refine3D/run_class001.mrc",
     )
     pipeline.vitrea(

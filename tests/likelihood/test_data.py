@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from vitrea.likelihood.data import SMALLEST_CTF, ImagePreparer
+from vitrea.fourier.transforms import to_fourier, to_real
+from vitrea.likelihood.data import SMALLEST_CTF, ImagePreparer, mask_share
 from vitrea.likelihood.settings import Settings
 from vitrea.matching.images import PreparedImages
 from vitrea.optics.ctf import ctf
+from vitrea.records.optics import Optics
 
 SIZE, COUNT = 24, 6
 OPEN = Settings(particle_diameter=1000.0)  # a mask wider than the box: none
@@ -202,3 +204,63 @@ def test_noise_outside_the_mask_has_the_noise_spectrum(simulate: Callable[..., A
     found = images.spectrum.mean(dim=0).numpy() / (2 * counts)
     # 5 sigma of 300 images; one pixel of 576 is inside the mask and lacks its noise.
     np.testing.assert_allclose(found[1:] / sigma2[0, 1:], 1.0, atol=5 / np.sqrt(300 * counts[1:].min()) + 2 / 576)
+
+
+def _far_from_focus(simulation: Any, count: int, size: int) -> tuple[Any, torch.Tensor, torch.Tensor]:
+    """Blobs narrower than a mask, seen at a defocus that spreads their detail beyond it; the images' CTF as well."""
+    pixel, optics = 2.0, Optics(2.0, size, 300.0, 0.0, 0.07)
+    defocus = np.column_stack([np.linspace(1.8e4, 2.4e4, count)] * 2 + [np.zeros(count)])
+    ky, kx = np.fft.fftfreq(size, pixel), np.fft.rfftfreq(size, pixel)
+    y, x = np.broadcast_arrays(ky[:, None], kx[None])
+    transfer = ctf(torch.from_numpy(y.copy()), torch.from_numpy(x.copy()), optics, torch.from_numpy(defocus))
+    rng = np.random.default_rng(5)
+    there = np.hypot(*(np.mgrid[:size, :size] - size // 2)) < 11
+    objects = torch.from_numpy((rng.standard_normal((count, size, size)) * there).astype(np.float32))
+    images = to_real(to_fourier(objects) * transfer, size).numpy()
+    zeros = np.zeros(count)
+    data = replace(
+        simulation.data, load=lambda index: images[index], box_size=size, pixel_size=pixel, optics=(optics,),
+        optics_index=np.zeros(count, dtype=np.int64), defocus=defocus, phase_shift=zeros, b_factor=zeros,
+        ctf_scale=np.ones(count), group=np.zeros(count, dtype=np.int64),
+    )  # fmt: skip
+    return data, objects, transfer
+
+
+def test_signal_that_defocus_spreads_beyond_the_mask_is_gathered(simulation: Any) -> None:
+    """At 2 µm detail of 5 to 7 Å lies 60 to 80 Å away, a mask of 50 Å loses it; |sin| keeps 8 / pi² at its place."""
+    count, size = 8, 96
+    data, objects, _ = _far_from_focus(simulation, count, size)
+    indices, still, ones = np.arange(count), np.zeros((count, 2)), np.ones(count)
+    noise, scale = np.ones((1, size // 2 + 1)), np.ones(1)
+
+    def kept(settings: Settings) -> float:
+        preparer = ImagePreparer(data, settings, size // 2, (0.0, np.inf), torch.device("cpu"))
+        images = preparer.prepare(indices, still, ones, noise, scale, 1)
+        truth = preparer.samples.gather(to_fourier(objects)) * images.ctf
+        band = (preparer.shell >= 27) & (preparer.shell <= 38)
+        found = (images.masked * truth.conj()).real[:, band].sum() / truth.abs().square()[:, band].sum()
+        return float(found)
+
+    settings = Settings(particle_diameter=50.0)
+    assert kept(settings) < 0.3
+    assert kept(replace(settings, gather_signal=True)) == pytest.approx(8 / np.pi**2, abs=0.06)
+    # Where phases are said to be flipped already there is nothing to flip.
+    flipped = replace(settings, ctf_phase_flipped=True)
+    assert kept(replace(flipped, gather_signal=True)) == pytest.approx(kept(flipped), abs=1e-6)
+
+
+def test_gathering_leaves_noise_and_what_no_mask_cuts_alone(simulation: Any) -> None:
+    gathered = replace(OPEN, gather_signal=True)
+    np.testing.assert_allclose(_prepare(simulation, gathered).masked, _prepare(simulation).masked, **ROUNDING)
+    count, size = 200, 48
+    data, _, _ = _far_from_focus(simulation, count, size)
+    white = np.random.default_rng(1).standard_normal((count, size, size)).astype(np.float32)
+    data = replace(data, load=lambda index: white[index])
+    settings = Settings(particle_diameter=50.0, gather_signal=True)
+    preparer = ImagePreparer(data, settings, size // 2, (0.0, np.inf), torch.device("cpu"))
+    images = preparer.prepare(
+        np.arange(count), np.zeros((count, 2)), np.ones(count), np.ones((1, size // 2 + 1)), np.ones(1), 1
+    )
+    share = float(images.total_power.mean()) / size**2
+    # About 400 independent samples in each of 200 masks.
+    assert share == pytest.approx(mask_share(data, settings), rel=5 * np.sqrt(2 / (400 * count)))

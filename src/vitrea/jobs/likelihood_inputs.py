@@ -109,6 +109,7 @@ def base_settings(parameters: LikelihoodParameters, box: int, pixel_size: float)
         particle_diameter=diameter,
         mask_edge=parameters.mask_edge,
         zero_mask=parameters.zero_mask,
+        gather_signal=parameters.gather_signal,
         flatten_solvent=parameters.flatten_solvent,
         ctf=parameters.ctf,
         ctf_intact_first_peak=parameters.ctf_intact_first_peak,

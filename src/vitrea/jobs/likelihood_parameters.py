@@ -52,6 +52,13 @@ class LikelihoodParameters(JobParameters):
         5.0, "Width of the mask's soft edge.", unit="pixels", options=["--maskedge"], tab=MASK, expert=True, ge=0
     )
     zero_mask: bool = parameter(True, "Fill the outside of the particle mask with zeros, not with noise.", tab=MASK)
+    gather_signal: bool = parameter(
+        False,
+        "Flip the phases of images while the mask is put on them, so that what defocus has spread beyond it is kept "
+        "and what it has spread of neighbours is not.",
+        tab=MASK,
+        expert=True,
+    )
     flatten_solvent: bool = parameter(True, "Mask references after each iteration.", tab=MASK, expert=True)
     oversampling: int = parameter(1, "How often the fine pass halves the steps.", tab=SAMPLING, expert=True, ge=0, le=3)
     offset_range: float = parameter(

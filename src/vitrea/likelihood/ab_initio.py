@@ -7,8 +7,9 @@ gradient descent with a step for each voxel: the new map is the old one plus a p
 proportion to the weight of the batch (Punjani et al. 2017, doi:10.1038/nmeth.4169).
 
 A model must explain particles that it was not made of better than a ball of the same density does, or nothing: noise
-gives a map, too, but one that other noise does not fit. A wrong map of true particles may pass: that first maps agree
-tells.
+gives a map, too, but one that other noise does not fit. What the ball leaves over counts as noise: taken for noise
+itself, the ball that a round molecule nearly is would drown what its detail says. A wrong map of true particles may
+pass: that first maps agree tells.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,9 +27,11 @@ from vitrea.fourier.shells import radial_real_profile
 from vitrea.likelihood.classification import Classification
 from vitrea.likelihood.expectation import Expectation
 from vitrea.likelihood.first_maps import FINEST_DETAIL, find_first_maps, finest_detail
+from vitrea.likelihood.maximisation import Maximiser
 from vitrea.likelihood.scheme import Plan
 from vitrea.likelihood.search import Search
 from vitrea.likelihood.state import Model, ParticleState, RunState
+from vitrea.likelihood.sums import Sums
 
 # Share of the particles that never enter a map, and the most and the fewest there may be of them.
 HELD_OUT_SHARE, MOST_HELD_OUT, FEWEST_HELD_OUT = 0.1, 400, 40
@@ -38,8 +42,11 @@ SHARPEST_AT_START = 0.01
 # Factors tried, on about so many particles.
 WARMTHS = (1.0, 0.5, 0.25, 0.12, 0.06, 0.03)
 TRIED = 30
-# Particles that were not used must gain this much on average, in nats and in standard errors.
-CLEAR_GAIN, CLEAR_ERRORS = 1.0, 3.0
+# Particles that were not used must gain this much on average, in nats and in standard errors. Maps of noise gain
+# less than 0.001 nats of other noise: they come out almost empty.
+CLEAR_GAIN, CLEAR_ERRORS = 0.1, 3.0
+# How often the noise that a ball leaves is estimated: its place depends on the noise, a little.
+NOISE_ROUNDS = 2
 # A start from a first map begins at this times its finest detail.
 BLUR_OF_FIRST = 1.25
 
@@ -216,11 +223,14 @@ class AbInitio(Classification):
         chosen, model = self.held_out()[1::2], state.models[0]
         radius = max(min(state.progress.current_size // 2, self.data.box_size // 2), 1)
         limit = int(np.ceil(self.box_angstrom / max(self.scheme.finish_resolution, FINEST_DETAIL)))
+        fair = self._fair()
+        trial = partial(fair.trial, chosen=chosen, radius=min(radius, limit), state=state)
         balls = model.with_classes(replace(group, voxels=_ball(group.voxels)) for group in model.classes)
         nothing = model.with_classes(replace(group, voxels=np.zeros_like(group.voxels)) for group in model.classes)
-        found, *rivals = (
-            self.log_likelihood(part, chosen, min(radius, limit), state) for part in (model, balls, nothing)
-        )
+        noise = fair.initial_noise(chosen)
+        for _ in range(NOISE_ROUNDS):
+            noise = np.minimum(noise, fair._left_over(trial(balls, noise)))
+        found, *rivals = (trial(part, noise).log_likelihood for part in (model, balls, nothing))
         gain = found - max(rivals, key=lambda likelihood: float(likelihood.mean()))
         return Verdict(float(gain.mean()), float(gain.std() / np.sqrt(len(gain))), len(gain))
 
@@ -230,13 +240,27 @@ class AbInitio(Classification):
         """Log-likelihood of some particles under a model's maps, when nothing is known of their poses, nats.
 
         Their noise is taken to be all the power they have: a spectrum that went down with what a map was fitted to
-        would make it look like a better one. It is that of whole images: inside a mask fewer samples are independent
-        than there are, and each would count in full.
+        would make it look like a better one.
         """
+        fair = self._fair()
+        return fair.trial(model, fair.initial_noise(chosen), chosen, radius, state).log_likelihood
+
+    def _fair(self) -> AbInitio:
+        """Return the same run with log-likelihoods that are no larger than the data warrant."""
+        return replace(self, settings=replace(self.settings, whole_noise=True))
+
+    def _left_over(self, sums: Sums) -> NDArray[np.float64]:
+        """Noise spectrum if what a trial's maps explain is signal and the rest is noise, shape [groups, shells]."""
+        noise = Maximiser(self.data, self.settings, self.solvent_mask).noise(sums)
+        return np.tile(noise.mean(axis=0), (len(noise), 1))
+
+    def trial(
+        self, model: Model, noise: NDArray[np.float64], chosen: NDArray[np.int64], radius: int, state: RunState
+    ) -> Sums:
+        """Compare some particles with a model's maps on the coarse grid."""
         poses = self.poses(replace(state.sampling, perturbation=0.0), self.scheme.classes, 0)
         flat = np.full(poses.direction_count, 1.0 / poses.direction_count)
         preparer = self.preparer(radius)
-        noise = self.initial_noise(chosen) / float(preparer.mask.square().mean())
         model = replace(model, sigma2_noise=noise, scale=np.ones_like(model.scale))
         model = model.with_classes(replace(group, direction_prior=flat) for group in model.classes)
         expectation = Expectation(
@@ -252,8 +276,7 @@ class AbInitio(Classification):
         )
         neutral = replace(state.particles, norm=np.full(len(self.data), model.average_norm))
         still = replace(neutral, shifts=np.zeros((len(self.data), 2)))
-        likelihood: NDArray[np.float64] = expectation.run(chosen, still).log_likelihood
-        return likelihood
+        return expectation.run(chosen, still)
 
 
 def _ball(voxels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -92,6 +92,22 @@ class ParticleData:
         )
 
 
+def mask_share(data: ParticleData, settings: Settings) -> float:
+    """Return the share of the noise of an image that the particle mask leaves."""
+    radius = settings.particle_diameter / (2 * data.pixel_size)
+    return float(np.mean(soft_sphere(data.box_size, radius, settings.mask_edge, dims=2) ** 2))
+
+
+def noise_share(data: ParticleData, settings: Settings) -> float:
+    """Return by what power left over in masked images is divided to be the noise that they are compared with.
+
+    Samples of a transform are correlated where an image has been masked: there are fewer independent ones than there
+    are samples. Divided by the noise variance of the whole image instead of that of the masked one, squared differences
+    of all samples add up to what the independent ones are worth.
+    """
+    return mask_share(data, settings) if settings.whole_noise and settings.zero_mask else 1.0
+
+
 class ImagePreparer:
     """Turns images into packed samples of one size, the same way in every iteration.
 
@@ -154,7 +170,8 @@ class ImagePreparer:
         images = translate_whole_pixels(raw, torch.from_numpy(whole).to(self.device))
         group = self.data.group[indices]
         fill = None if self.settings.zero_mask else self._noise(indices, sigma2[group], seed)
-        masked, unmasked, spectrum, total = transform_images(images, self.mask, fill, self.full, self.samples)
+        signs = self._signs(indices) if self.settings.gather_signal else None
+        masked, unmasked, spectrum, total = transform_images(images, self.mask, fill, self.full, self.samples, signs)
         if np.any(whole != shifts):
             ramps = self.samples.phase_ramps(shifts - whole).to(self.device)
             masked, unmasked = masked * ramps, unmasked * ramps
@@ -176,14 +193,22 @@ class ImagePreparer:
         multiplied = self._premultiplied(indices)
         if not multiplied.any():
             return images
+        transfer = self._whole_transfer(indices)
+        divisor = torch.where(transfer < 0, -1.0, 1.0) * transfer.abs().clamp(min=SMALLEST_CTF)
+        plain = to_real(to_fourier(images) / divisor, self.data.box_size)
+        return torch.where(multiplied[:, None, None], plain, images)
+
+    def _signs(self, indices: NDArray[np.int64]) -> Tensor:
+        """Sign of the CTF of each particle, shape [particles, n, n // 2 + 1]; 1 where the CTF is zero."""
+        return torch.where(self._whole_transfer(indices) < 0, -1.0, 1.0)
+
+    def _whole_transfer(self, indices: NDArray[np.int64]) -> Tensor:
+        """CTF of each particle at all components of a half transform, shape [particles, n, n // 2 + 1]."""
         size = self.data.box_size
         x, y = frequency_axes(size, 2, dtype=torch.float64, device=self.device)
         x, y = x.expand(size, -1), y.expand(-1, size // 2 + 1)
         extent = size * self.data.pixel_size
-        transfer = self._transfer(indices, y.flatten() / extent, x.flatten() / extent).view(len(indices), *x.shape)
-        divisor = torch.where(transfer < 0, -1.0, 1.0) * transfer.abs().clamp(min=SMALLEST_CTF)
-        plain = to_real(to_fourier(images) / divisor, size)
-        return torch.where(multiplied[:, None, None], plain, images)
+        return self._transfer(indices, y.flatten() / extent, x.flatten() / extent).view(len(indices), *x.shape)
 
     def _premultiplied(self, indices: NDArray[np.int64]) -> Tensor:
         flags = np.array([group.ctf_premultiplied for group in self.data.optics])

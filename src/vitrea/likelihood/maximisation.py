@@ -16,7 +16,7 @@ from vitrea.fourier.packed import packed_samples
 from vitrea.fourier.shells import radial_power_spectrum
 from vitrea.geometry.masks import soft_sphere
 from vitrea.geometry.symmetry import symmetry_matrices
-from vitrea.likelihood.data import ParticleData
+from vitrea.likelihood.data import ParticleData, noise_share
 from vitrea.likelihood.settings import Settings
 from vitrea.likelihood.state import ClassModel, FloatArray, Model
 from vitrea.likelihood.sums import Sums
@@ -226,15 +226,16 @@ class Maximiser:
             return updated
         return replace(
             updated,
-            sigma2_noise=self._noise(sums),
+            sigma2_noise=self.noise(sums),
             scale=self._scale(sums, model.scale) if self.settings.scale_correction else model.scale,
             average_norm=float(sums.norm.mean()),
         )
 
-    def _noise(self, sums: Sums) -> FloatArray:
+    def noise(self, sums: Sums) -> FloatArray:
+        """Noise spectra that an expectation step leaves, shape [groups, shells]; small groups follow the others."""
         size = self.data.box_size
         samples = np.bincount(packed_samples(size, size // 2).shell, minlength=size // 2 + 1)[: size // 2 + 1]
-        divisor = 2.0 * np.maximum(samples, 1)
+        divisor = 2.0 * np.maximum(samples, 1) * noise_share(self.data, self.settings)
         average = sums.residual.sum(axis=0) / (divisor * max(sums.counts.sum(), 1.0))
         noise: FloatArray = (sums.residual / divisor + NOISE_PRIOR_PARTICLES * average) / (
             sums.counts + NOISE_PRIOR_PARTICLES

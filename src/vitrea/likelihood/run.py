@@ -17,7 +17,7 @@ from vitrea.geometry.sampling import OrientationGrid, orientation_grid, planar_g
 from vitrea.geometry.shifts import oversample_shifts, shift_grid
 from vitrea.geometry.symmetry import symmetry_distance
 from vitrea.likelihood.accuracy import estimate_accuracy
-from vitrea.likelihood.data import ImagePreparer, ParticleData
+from vitrea.likelihood.data import ImagePreparer, ParticleData, mask_share
 from vitrea.likelihood.settings import Settings
 from vitrea.likelihood.state import Model, ParticleState, Sampling
 from vitrea.likelihood.sums import Sums
@@ -85,7 +85,10 @@ class Run:
         average = shell_spectrum(samples, mean / len(chosen), shells)[0]
         counts = np.bincount(samples.shell, minlength=shells)[:shells]
         power = (total / len(chosen) - average).cpu().numpy()
-        noise = np.maximum(power, 1e-12) / (2.0 * np.maximum(counts, 1))
+        # Images were masked with zeros: where noise fills them, or where whole images count, there is more of it.
+        partly = self.settings.zero_mask and not self.settings.whole_noise
+        share = 1.0 if partly else mask_share(self.data, self.settings)
+        noise = np.maximum(power, 1e-12) / (2.0 * np.maximum(counts, 1) * share)
         return np.tile(noise, (len(self.data.group_names), 1))
 
     def preparer(self, radius: int) -> ImagePreparer:

@@ -19,6 +19,10 @@ class Settings:
         Width of soft mask edges, pixels.
     zero_mask : bool
         Fill the outside of the particle mask with zeros, not noise.
+    gather_signal : bool
+        Flip phases while the particle mask is applied: detail that defocus has spread beyond the mask is kept.
+    whole_noise : bool
+        Compare with the noise of whole images, not with what the mask leaves of it (see `data.noise_share`).
     flatten_solvent : bool
         Mask the reference after each iteration.
     ctf, ctf_intact_first_peak, ctf_phase_flipped, only_flip_phases : bool
@@ -65,6 +69,8 @@ class Settings:
     symmetry: str = "C1"
     mask_edge: float = 5.0
     zero_mask: bool = True
+    gather_signal: bool = False
+    whole_noise: bool = False
     flatten_solvent: bool = True
     ctf: bool = True
     ctf_intact_first_peak: bool = False

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vitrea.fourier.packed import PackedSamples
-from vitrea.fourier.transforms import to_fourier
+from vitrea.fourier.transforms import to_fourier, to_real
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,12 @@ def shell_sums(samples: PackedSamples, values: Tensor, shells: int) -> Tensor:
 
 
 def transform_images(
-    images: Tensor, mask: Tensor, fill: Tensor | None, full: PackedSamples, samples: PackedSamples
+    images: Tensor,
+    mask: Tensor,
+    fill: Tensor | None,
+    full: PackedSamples,
+    samples: PackedSamples,
+    signs: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Mask and transform centred images.
 
@@ -143,6 +148,10 @@ def transform_images(
         All samples up to Nyquist, for the power spectrum.
     samples : PackedSamples
         Samples wanted (a prefix of `full`).
+    signs : Tensor, shape [particles, n, n // 2 + 1], optional
+        Sign of each image's CTF: phases are flipped while the mask is applied, and flipped back. Defocus moves detail
+        of spatial frequency k by lambda * defocus * k, out of a narrow mask; with flipped phases most of it is back at
+        its place, and that of neighbours at theirs.
 
     Returns
     -------
@@ -150,10 +159,12 @@ def transform_images(
     spectrum : Tensor of float64, shape [particles, n // 2 + 1]
     total_power : Tensor of float64, shape [particles]
     """
-    inside = images * mask
+    there = images if signs is None else to_real(to_fourier(images) * signs, full.size)
+    inside = there * mask
     if fill is not None:
         inside = inside + fill * (1.0 - mask)
-    everything = full.gather(to_fourier(inside))
+    transform = to_fourier(inside)
+    everything = full.gather(transform if signs is None else transform * signs)
     spectrum = shell_spectrum(full, everything, full.size // 2 + 1)
     unmasked = samples.gather(to_fourier(images))
     masked = everything[:, : len(samples)].contiguous()
