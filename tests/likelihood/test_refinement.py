@@ -176,6 +176,8 @@ FROM_START: dict[str, Any] = {
     "symmetry": "C2",
     "mask_edge": 2.0,
     "zero_mask": False,
+    "gather_signal": True,
+    "whole_noise": True,
     "flatten_solvent": False,
     "ctf": False,
     "ctf_intact_first_peak": True,
