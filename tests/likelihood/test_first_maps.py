@@ -64,6 +64,36 @@ def test_a_shrunk_run_has_the_same_particles_in_smaller_boxes(simulation: Any) -
     assert not set(small.members()) & set(same)
 
 
+def test_contaminants_count_no_more_than_a_few_particles(simulation: Any) -> None:
+    """An image a hundred times as strong would decide on noise and maps alike; the others stay as they are."""
+    plain = simulation.data.load
+
+    def load(indices: Any) -> Any:
+        return plain(indices) * np.where(indices == 7, 10, 1).astype(np.float32)[:, None, None]
+
+    strong = replace(simulation.data, load=load)
+    chosen = np.arange(40)
+    before, after = (data.shrunk(chosen, 12, strongest=4.0).load(chosen) for data in (simulation.data, strong))
+    same = chosen != 7
+    np.testing.assert_array_equal(before[same], after[same])
+    variance = after.var(axis=(1, 2))
+    assert variance[7] == pytest.approx(4.0 * np.median(variance), rel=1e-3)
+    np.testing.assert_allclose(after[7] / after[7].std(), before[7] / before[7].std(), atol=1e-4)
+
+
+def test_several_classes_start_in_small_batches_and_end_with_finer_steps(simulation: Any) -> None:
+    """Those that made a map prefer it: batches are of particles that it has not seen lately."""
+    run = ab_initio(simulation)
+    small = shrunk_run(replace(run, scheme=replace(run.scheme, classes=3)))
+    assert small.scheme.schedule == "batches" and small.annealing
+    assert len(small.chosen(1)) == len(small.members())  # 200 particles are fewer than a batch
+    many = replace(small, scheme=replace(small.scheme, particles_per_class=10))
+    assert len(many.chosen(1)) == len(many.chosen(149)) == 30
+    state = small.start([], simulation.particles())
+    orders = [small.prepared(replace(state, iteration=done))[4].healpix_order for done in (0, 119, 120, 149)]
+    assert orders == [1, 1, 2, 2]
+
+
 @pytest.mark.parametrize(("far", "agreeing"), [(10.0, 2), (np.inf, 1)])
 def test_particles_not_used_choose_the_best_first_map(
     simulation: Any, monkeypatch: pytest.MonkeyPatch, far: float, agreeing: int

@@ -100,6 +100,8 @@ class AbInitio(Classification):
         ``resemblance(map, other, pixel_size)``: where their FSC falls below 0.5, Å, either hand, best placement.
     annealing : bool
         See `warmth`.
+    finer_from : float
+        Share of the iterations of a start after which the grid is one HEALPix order finer.
     held : ndarray of int64, optional
         The particles that never enter a map; by default some chosen by chance.
     """
@@ -111,6 +113,7 @@ class AbInitio(Classification):
     between: Callable[[Model, int], Model] | None = None
     resemblance: Callable[[NDArray[np.float32], NDArray[np.float32], float], float] = _unknown
     annealing: bool = True
+    finer_from: float = 1.0
     held: NDArray[np.int64] | None = None
 
     def start(self, references: Sequence[NDArray[np.float32]], particles: ParticleState) -> RunState:
@@ -197,6 +200,12 @@ class AbInitio(Classification):
             if float(sums.pmax.mean()) <= most:
                 return factor
         return WARMTHS[-1]
+
+    def _order(self, state: RunState) -> int:
+        """HEALPix order of the coarse grid."""
+        within = state.iteration % self.iterations_each
+        finer = within >= self.finer_from * self.iterations_each
+        return super()._order(state) + int(finer)
 
     def ending(self, iteration: int) -> bool:
         """Tell whether what follows an iteration looks at fine poses in any case: never, while poses are uncertain."""

@@ -17,47 +17,44 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
-# Posteriors below this are not known: poses that hold less of the probability were not looked at.
-FLOOR = 1e-5
-# Largest handicap, nats.
-LARGEST = 8.0
-STEPS, SMALLEST_STEP = 200, 1e-3
+# A class that hardly a particle likes comes closer by as many nats at a time.
+SMALLEST_SHARE = 1e-6
+STEPS, SMALLEST_STEP = 500, 1e-3
 
 
-def handicaps(occupancy: NDArray[np.floating], part: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+def handicaps(evidence: NDArray[np.floating]) -> NDArray[np.float32]:
     """Find what must be added to the log probabilities of classes for all to hold the same share of the particles.
 
     Parameters
     ----------
-    occupancy : ndarray, shape [particles, classes]
-        Probability of each class of each particle without handicaps.
-    part : ndarray of bool, shape [classes], optional
-        Classes that take part; the others keep what they have.
+    evidence : ndarray, shape [particles, classes]
+        Log probability of each particle under each class, up to a constant for each particle; minus infinity for
+        classes that take no part.
 
     Returns
     -------
     ndarray of float32, shape [classes]
-        In nats, with a mean of zero over the classes that take part.
+        In nats, with a mean of zero over the classes that take part; zero for the others.
     """
-    count = occupancy.shape[1]
-    part = np.ones(count, dtype=bool) if part is None else part
-    found = np.zeros(count)
-    if part.sum() > 1 and len(occupancy):
-        found[part] = _even(np.log(np.maximum(occupancy[:, part].astype(np.float64), FLOOR)))
+    found = np.zeros(evidence.shape[1])
+    part = np.isfinite(evidence).all(axis=0)
+    if part.sum() > 1 and len(evidence):
+        found[part] = _even(evidence[:, part].astype(np.float64))
     return found.astype(np.float32)
 
 
-def _even(log_probability: NDArray[np.float64]) -> NDArray[np.float64]:
+def _even(evidence: NDArray[np.float64]) -> NDArray[np.float64]:
     """Iterative proportional fitting of the totals."""
-    added = np.zeros(log_probability.shape[1])
+    count = evidence.shape[1]
+    # Where classes are far apart one gets all, so each begins as close to the best as it typically is.
+    added = -np.median(evidence - evidence.max(axis=1, keepdims=True), axis=0)
     for _ in range(STEPS):
-        raised = log_probability + added
-        weight = np.exp(raised - raised.max(axis=1, keepdims=True))
-        total = (weight / weight.sum(axis=1, keepdims=True)).mean(axis=0)
-        step = -np.log(np.maximum(total * len(added), FLOOR))
-        added = np.clip(added + step, -LARGEST, LARGEST)
-        added -= added.mean()
+        total = softmax(evidence + added, axis=1).mean(axis=0)
+        step = -np.log(np.maximum(total * count, SMALLEST_SHARE))
+        added += step - step.mean()
         if np.abs(step).max() < SMALLEST_STEP:
             break
-    return added
+    centred: NDArray[np.float64] = added - added.mean()
+    return centred

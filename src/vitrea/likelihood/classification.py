@@ -21,6 +21,7 @@ from vitrea.geometry.sampling import perturbation
 from vitrea.likelihood.balance import handicaps
 from vitrea.likelihood.centring import centre_class
 from vitrea.likelihood.data import ImagePreparer
+from vitrea.likelihood.diversity import copies, reseeded, told_apart
 from vitrea.likelihood.expectation import Expectation
 from vitrea.likelihood.maximisation import Maximiser
 from vitrea.likelihood.refinement import matching_prior
@@ -28,7 +29,7 @@ from vitrea.likelihood.run import ROTATIONS_AT_ONCE, Run, collect
 from vitrea.likelihood.schedule import signal_shell
 from vitrea.likelihood.scheme import Plan, Scheme, choose
 from vitrea.likelihood.search import Search, coarse_radius
-from vitrea.likelihood.state import ClassModel, Model, ParticleState, Progress, RunState, Sampling, new_class
+from vitrea.likelihood.state import Model, ParticleState, Progress, RunState, Sampling, new_class
 from vitrea.likelihood.sums import Sums
 from vitrea.matching.reference import ReferenceSet
 from vitrea.reconstruction.accumulator import FourierAccumulator
@@ -54,12 +55,8 @@ START_FREQUENCY = 0.07
 START_PARTICLES = 300
 # A class with less than this share of the mean is dead.
 DEAD_CLASS = 0.05
-# It starts again as a copy of the largest one with this much of its own noise added.
-RESEED_NOISE = 2.0
-# Noise, as a share of the amplitudes, by which references that a user gives twice are told apart.
-COPY_NOISE = 0.1
-# Particles from which the handicaps of classes are found, for each class; and how much of the probability they look at.
-BALANCED_PARTICLES, BALANCED_FRACTION = 150, 0.9999
+# Particles from which the handicaps of classes are found, for each class.
+BALANCED_PARTICLES = 150
 # Fewest particles from which the accuracy of poses in a class is estimated.
 FEW_PARTICLES = 10
 
@@ -125,26 +122,12 @@ class Classification(Run):
         return found
 
     def _told_apart(self, given: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """Add a little of its own power as noise to each reference that was there before; leave them if all are one.
-
-        Classes with the same reference would get the same particles for good. Where all have it, particles are dealt
-        out by chance instead.
-        """
-        again = [any(np.array_equal(one, other) for other in given[:number]) for number, one in enumerate(given)]
-        if not any(again) or all(again[1:]):
-            return given
-        names = ", ".join(str(number + 1) for number in np.flatnonzero(again))
-        self.recorder.warn(f"the references of classes {names} are copies of others: noise tells them apart")
-        rng = np.random.default_rng([self.settings.seed, 7])
-        found = []
-        for voxels, copy in zip(given, again, strict=True):
-            if copy:
-                white, own = (np.fft.rfftn(one, norm="ortho") for one in (rng.standard_normal(voxels.shape), voxels))
-                axes = tuple(range(voxels.ndim))
-                noise = np.fft.irfftn(white * np.abs(own), s=voxels.shape, axes=axes, norm="ortho")
-                voxels = voxels + (COPY_NOISE * noise * self.solvent_mask).astype(np.float32)
-            found.append(voxels)
-        return found
+        """Make references that a user gave twice differ, and say so."""
+        again = copies(given)
+        if again:
+            names = ", ".join(str(number + 1) for number in again)
+            self.recorder.warn(f"the references of classes {names} are copies of others: noise tells them apart")
+        return told_apart(given, again, self.solvent_mask, np.random.default_rng([self.settings.seed, 7]))
 
     def _random_model(self, model: Model, particles: ParticleState, limit: float) -> Model:
         """Average particles at random orientations, each in a class chosen by chance."""
@@ -269,14 +252,12 @@ class Classification(Run):
             return search
         if search.correlation or search.seeds is not None or self.scheme.search != "global":
             return search
-        even = replace(search, even_shares=True, occupancy=True)
+        even = replace(search, even_shares=True)
         few = chosen[:: max(1, len(chosen) // (BALANCED_PARTICLES * classes))]
-        wide = replace(self, settings=replace(self.settings, adaptive_fraction=BALANCED_FRACTION))
-        sums = wide.expect(model, references, even, preparer, few, iteration, state.particles)
-        part = np.array([group.share > 0 for group in model.classes])
-        found = handicaps(sums.occupancy, part)
+        expectation = self._expectation(model, references, even, preparer, iteration)
+        found = handicaps(expectation.class_evidence(few, state.particles))
         self.recorder.event("balance", handicaps_nats=", ".join(f"{value:.1f}" for value in found))
-        return replace(even, occupancy=search.occupancy, log_handicap=found)
+        return replace(even, log_handicap=found)
 
     def _radius(self, state: RunState, plan: Plan) -> int:
         """Fourier radius compared: a little beyond what is resolved, and within the limit of the plan."""
@@ -307,10 +288,11 @@ class Classification(Run):
         most = UNCERTAIN_PLANE if self.scheme.planar else UNCERTAIN_SPACE
         # After an iteration by correlation one pose is significant, whatever the particle says.
         unknown = len(seen) == 0 or (self.settings.first_iteration_correlation and state.iteration <= 1)
+        if self.ending(state.iteration) or self.scheme.always_oversample:
+            return self.settings.oversampling
         uncertain = unknown or float(seen.mean()) > most * grid.size * self.scheme.classes
-        if resolved < blurred and uncertain and not self.ending(state.iteration) and not self.scheme.always_oversample:
-            return 0
-        return self.settings.oversampling
+        # What a correlation seems to resolve is no measure: all particles sit in one pose each.
+        return 0 if uncertain and (unknown or resolved < blurred) else self.settings.oversampling
 
     def ending(self, iteration: int) -> bool:
         """Tell whether what follows an iteration looks at fine poses in any case."""
@@ -336,7 +318,13 @@ class Classification(Run):
         eulers: NDArray[np.float64] | None = None,
     ) -> Sums:
         """Do an expectation step over some particles; `eulers` take the place of those of all particles."""
-        expectation = Expectation(
+        expectation = self._expectation(model, references, search, preparer, iteration)
+        return expectation.run(chosen, particles if eulers is None else replace(particles, eulers=eulers))
+
+    def _expectation(
+        self, model: Model, references: ReferenceSet, search: Search, preparer: ImagePreparer, iteration: int
+    ) -> Expectation:
+        return Expectation(
             self.data,
             self.settings,
             model,
@@ -347,7 +335,6 @@ class Classification(Run):
             seed=self.settings.seed + 1000 * iteration,
             recorder=self.recorder,
         )
-        return expectation.run(chosen, particles if eulers is None else replace(particles, eulers=eulers))
 
     def _carry(self, state: RunState, sums: Sums, plan: Plan) -> tuple[FourierAccumulator, ...]:
         """Add what is kept of earlier sums; return the sums to keep in turn, none where the plan keeps none."""
@@ -410,7 +397,8 @@ class Classification(Run):
         dead = [number for number, group in enumerate(model.classes) if group.share <= fewest]
         names = ", ".join(str(number + 1) for number in dead)
         if dead and iteration <= self.settings.maximum_iterations * (1.0 - FINE_AT_END):
-            model = self._reseeded(model, dead, iteration)
+            rng = np.random.default_rng([self.settings.seed, 6, iteration])
+            model = reseeded(model, dead, self.solvent_mask, rng)
             for number in dead if carried else ():
                 carried[number].clear()
             self.recorder.warn(f"iteration {iteration}: hardly a particle in class {names}: started anew from others")
@@ -437,29 +425,3 @@ class Classification(Run):
                     seen = euler_to_matrix(particles.eulers[part]) @ moved
                     shifts[part] += seen[:, :2] * self.data.pixel_size
         return model.with_classes(found), replace(particles, shifts=shifts)
-
-    def _reseeded(self, model: Model, dead: list[int], iteration: int) -> Model:
-        """Replace each dead class by a copy, plus noise, of the one that is largest then; its particles are halved."""
-        rng = np.random.default_rng([self.settings.seed, 6, iteration])
-        classes = list(model.classes)
-        for number in dead:
-            largest = int(np.argmax([group.share for group in classes]))
-            source = replace(classes[largest], share=classes[largest].share / 2)
-            classes[largest] = source
-            noise = self._noise_like(source, rng)
-            classes[number] = replace(source, voxels=source.voxels + noise, unfiltered=None)
-        return model.with_classes(classes)
-
-    def _noise_like(self, group: ClassModel, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Noise with the spectrum of the reference's own uncertainty, within the mask and what is resolved."""
-        shape = group.voxels.shape
-        dims, size = len(shape), shape[0]
-        axes = np.meshgrid(*[np.fft.fftfreq(size, 1.0 / size)] * (dims - 1), np.arange(size // 2 + 1), indexing="ij")
-        shell = np.minimum(np.round(np.sqrt(sum(axis**2 for axis in axes))).astype(int), size // 2)
-        strength = np.where(group.ssnr >= 1.0, group.sigma2_map, 0.0)
-        # A slice is short of the orthonormal transform of a map by sqrt(n); see Maximiser.
-        spectrum = RESEED_NOISE * np.sqrt(2.0 * strength / float(size) ** (dims - 2))
-        white = np.fft.rfftn(rng.standard_normal(shape), norm="ortho")
-        noise = np.fft.irfftn(white * spectrum[shell], s=shape, axes=tuple(range(dims)), norm="ortho")
-        masked: NDArray[np.float32] = (noise * self.solvent_mask).astype(np.float32)
-        return masked

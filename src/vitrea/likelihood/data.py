@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -65,7 +66,7 @@ class ParticleData:
         """Return the number of particles."""
         return len(self.group)
 
-    def shrunk(self, chosen: NDArray[np.int64], box_size: int) -> ParticleData:
+    def shrunk(self, chosen: NDArray[np.int64], box_size: int, strongest: float = math.inf) -> ParticleData:
         """Return some of the particles in a smaller box of the same extent, their images kept in memory.
 
         Parameters
@@ -73,11 +74,17 @@ class ParticleData:
         chosen : ndarray of int64
         box_size : int
             Pixels; detail that these cannot show is cut away. Grey values stay.
+        strongest : float
+            Images whose variance is more than this times the median are scaled down to that: contaminants.
         """
         images = np.empty((len(chosen), box_size, box_size), dtype=np.float32)
         for start in range(0, len(chosen), READ_AT_ONCE):
             part = slice(start, start + READ_AT_ONCE)
             images[part] = resample(torch.from_numpy(self.load(chosen[part])), box_size).numpy()
+        variance = images.var(axis=(1, 2), dtype=np.float64)
+        limit = strongest * np.median(variance)
+        for number in np.flatnonzero(variance > limit):
+            images[number] *= np.sqrt(limit / variance[number])
         return replace(
             self,
             load=lambda indices: images[indices],

@@ -148,13 +148,39 @@ class Expectation:
             self.recorder.advance(stop - start)
         return sums
 
+    def class_evidence(self, indices: NDArray[np.int64], particles: ParticleState) -> NDArray[np.float64]:
+        """Log probability of some particles under each class, in all coarse poses taken together.
+
+        Parameters
+        ----------
+        indices : ndarray of int64
+            Which ones.
+        particles : ParticleState
+            Of all particles.
+
+        Returns
+        -------
+        ndarray, shape [indices, classes]
+            Nats, up to a constant for each particle; minus infinity for classes without particles.
+        """
+        assert self.dense is not None  # poses are looked for everywhere
+        found = np.empty((len(indices), len(self.model.classes)))
+        size = self._block_size()
+        for start in range(0, len(indices), size):
+            block = self._prepared(indices[start : start + size], particles, start)
+            log_shift = self._log_shift(block.centre, self.poses.shifts)
+            images = block.scoring.prefix(len(self.dense.samples))
+            found[start : start + size] = self.dense.class_evidence(images, log_shift).double().cpu().numpy()
+        return found
+
     def _block_size(self) -> int:
         per_image = 8 * (self.data.box_size**2 * 3 + 8 * len(self.preparer.samples))
         if self.dense is not None:
             per_image += self.dense.bytes_per_particle()
         return chunk_size(per_image, self.memory, 1, MOST_PARTICLES)
 
-    def _block(self, indices: NDArray[np.int64], particles: ParticleState, sums: Sums, place: int) -> None:
+    def _prepared(self, indices: NDArray[np.int64], particles: ParticleState, place: int) -> Block:
+        """Prepare the images of some particles, which begin at a place among all of this run."""
         centre = particles.shifts[indices] / self.data.pixel_size
         if len(self.poses.fine_shifts) > 1:
             centre = np.round(centre)
@@ -162,7 +188,10 @@ class Expectation:
         if self.settings.norm_correction:
             gain = self.model.average_norm / particles.norm[indices]
         images = self.preparer.prepare(indices, centre, gain, self.model.sigma2_noise, self.model.scale, self.seed)
-        block = Block(indices, np.arange(place, place + len(indices)), centre, gain, images, self._scoring(images))
+        return Block(indices, np.arange(place, place + len(indices)), centre, gain, images, self._scoring(images))
+
+    def _block(self, indices: NDArray[np.int64], particles: ParticleState, sums: Sums, place: int) -> None:
+        block = self._prepared(indices, particles, place)
         if self.direct:
             self._direct_pass(block, sums)
             return

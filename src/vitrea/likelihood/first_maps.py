@@ -10,6 +10,9 @@ Molecules with a cubic point group are nearly round, and many are hollow: blurre
 map of few particles settles in whatever noise it began with. Their first maps need finer detail and finer steps, which
 few orientations make affordable, and particles that are new to the map they are compared with: small batches whose sums
 are carried over (stochastic gradient descent, see `ab_initio`), without annealing, which a round map would not leave.
+
+Several classes need such particles, too: those that made a map prefer it for their own noise, and a division by chance
+would stay as it is. They are cooled slowly, kept equally large (see `balance`), and get finer steps at the end.
 """
 
 from __future__ import annotations
@@ -50,6 +53,11 @@ CUBIC, ROUND_DETAIL = "TOI", 0.11
 ROUND_BEGIN, ROUND_RANGE = 1.6, 0.75
 ROUND_ORDER = 3  # steps of 7.5°, half the finest detail at the rim of the particle
 ROUND_ITERATIONS, ROUND_BATCH = 80, 100
+# Of several classes: finest detail, Å; iterations, the last of which have finer steps; particles a class in a batch.
+DETAIL_OF_CLASSES = 26.0
+ITERATIONS_OF_CLASSES, FINER_FROM, BATCH_OF_CLASSES = 150, 0.8, 100
+# Images with more power than this times the median are scaled down to it: one contaminant would outweigh a hundred.
+STRONGEST = 4.0
 # Particles to draw from, kept in memory.
 POOL = 6000
 # Two maps agree if their FSC stays above 0.5 up to this times the finest detail, at least.
@@ -93,6 +101,8 @@ class Recipe:
         A class, in the first iteration (or in a batch) and in the last.
     annealing : bool
         Keep posteriors broad in the beginning.
+    finer_from : float
+        Share of the iterations after which the grid is one HEALPix order finer.
     """
 
     schedule: Schedule
@@ -105,11 +115,15 @@ class Recipe:
     particles: int
     particles_at_end: int
     annealing: bool
+    finer_from: float = 1.0
 
 
 def finest_detail(settings: Settings, scheme: Scheme) -> float:
     """Return the finest detail of a first map, Å."""
-    detail = ROUND_DETAIL * settings.particle_diameter if _is_round(settings) else FINEST_DETAIL
+    if _is_round(settings):
+        detail = ROUND_DETAIL * settings.particle_diameter
+    else:
+        detail = FINEST_DETAIL if scheme.classes == 1 else DETAIL_OF_CLASSES
     return max(detail, scheme.finish_resolution)
 
 
@@ -126,18 +140,23 @@ def recipe(settings: Settings, scheme: Scheme, annealing: bool, pixel_size: floa
             "batches", ROUND_BEGIN * detail, detail, ROUND_ORDER, pixel_size, reach, ROUND_ITERATIONS, ROUND_BATCH,
             ROUND_BATCH, False,
         )  # fmt: skip
+    several = scheme.classes > 1
     most = max(FEWEST_PARTICLES, MOST_PARTICLES // len(symmetry_matrices(settings.symmetry)))
+    first, last = min(scheme.particles_per_class, most // FIRST_PART), most
+    if several:
+        first = last = min(scheme.particles_per_class, BATCH_OF_CLASSES)
     return Recipe(
-        schedule="auto",
+        schedule="batches" if several else "auto",
         begin_resolution=scheme.start_resolution,
         detail=detail,
         healpix_order=min(_coarse_order(settings.symmetry), settings.healpix_order),
         offset_step=max(settings.offset_step, 1.5 * pixel_size),
         offset_range=settings.offset_range,
-        iterations=ITERATIONS,
-        particles=min(scheme.particles_per_class, most // FIRST_PART),
-        particles_at_end=most,
+        iterations=ITERATIONS_OF_CLASSES if several else ITERATIONS,
+        particles=first,
+        particles_at_end=last,
         annealing=annealing,
+        finer_from=FINER_FROM if several else 1.0,
     )
 
 
@@ -186,7 +205,7 @@ def shrunk_run(run: AbInitio) -> AbInitio:
     detail = finest_detail(settings, scheme)
     box = min(2 * int(np.ceil(run.box_angstrom / detail * PIXELS_A_DETAIL / 2)), data.box_size)
     pool = _pool(run)
-    small = data.shrunk(pool, box)
+    small = data.shrunk(pool, box, strongest=STRONGEST)
     chosen = recipe(settings, scheme, run.annealing, small.pixel_size)
     edge = settings.mask_edge * data.pixel_size / small.pixel_size
     coarse = replace(
@@ -218,6 +237,7 @@ def shrunk_run(run: AbInitio) -> AbInitio:
         starts=1,
         particles_at_end=chosen.particles_at_end,
         annealing=chosen.annealing,
+        finer_from=chosen.finer_from,
         between=None,
         first_maps=0,
         held=np.searchsorted(pool, run.held_out()),

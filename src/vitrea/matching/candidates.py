@@ -18,7 +18,7 @@ from vitrea.kernels.posterior import normalise_dense, significant_orientations
 from vitrea.kernels.rows import correlate_rows
 from vitrea.matching.images import PreparedImages
 from vitrea.matching.poses import GivenPoses, PoseGrid
-from vitrea.matching.reference import ReferenceSet
+from vitrea.matching.reference import ReferenceSet, class_runs
 
 # Nats by which the coarse threshold is lowered where products may run in bfloat16.
 PRODUCT_MARGIN = 0.1
@@ -140,6 +140,21 @@ class DenseSearch:
         """
         scores, power = self._agreements(images, fast=False)
         return scores, normalise_dense(scores, power, self.log_orientation, log_shift, fraction)
+
+    def class_evidence(self, images: PreparedImages, log_shift: Tensor) -> Tensor:
+        """Log probability of each image under each class, all poses taken together, up to a constant for each image.
+
+        Returns
+        -------
+        Tensor of float32, shape [particles, classes]
+            Minus infinity for classes that no pose is allowed in.
+        """
+        scores, power = self._agreements(images)
+        scores += (self.log_orientation - power)[:, None, :] + log_shift[:, :, None]
+        found = torch.full((len(images), self.poses.classes), -torch.inf, device=scores.device)
+        for number, run in class_runs(self.poses.coarse_classes_of(self.allowed)):
+            found[:, number] = scores[:, :, run].flatten(1).logsumexp(dim=1)
+        return found
 
     def slices(self, images: PreparedImages, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Sum images, moved to the centre, and their weights for each orientation.
