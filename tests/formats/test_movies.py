@@ -190,6 +190,18 @@ def test_eer_movies_are_grouped_and_rendered(tmp_path: Path, compression: int, u
         np.testing.assert_array_equal(np.stack(list(movie)), truth)
 
 
+def test_eer_events_are_encoded_as_in_the_specification() -> None:
+    """The example of the format's specification (Thermo Fisher, "EER file format", the bytes that imagecodecs tests).
+
+    7 bits of skips and one of each sub-pixel; electrons at 3 and 17, a full skip of 127, electrons at 233, 311.
+    Its last five bits are no whole code: the line of 312 pixels is full.
+    """
+    published = np.unpackbits(np.frombuffer(b"\x03\x1b\xfc\xb1\x35\xfb", dtype=np.uint8), bitorder="little")
+    events = [(3, 1, 0), (17, 1, 1), (233, 0, 1), (311, 0, 1)]
+    written = np.unpackbits(np.frombuffer(encode_eer(events, 312, (7, 1, 1)), dtype=np.uint8), bitorder="little")
+    np.testing.assert_array_equal(written[:43], published[:43])
+
+
 def test_eer_needs_enough_raw_frames(tmp_path: Path) -> None:
     write_eer(tmp_path / "a.eer", [[(5, 0, 0)]] * 4, 16)
     with pytest.raises(InputError, match=r"a\.eer has 4 raw frames, fewer than the 40 that make one frame"):

@@ -118,6 +118,13 @@ def fit_ctf(spectrum: Spectrum, optics: Optics, settings: FitSettings) -> CtfFit
         best = _refined(best, data, settings)
     constants = ctf_constants(optics)
     curves = ring_curves(pattern.values, spectrum.step, best, constants)
+    finest = max(fit_resolution(curves, settings.lowest_resolution), 2 * spectrum.pixel_size)
+    finest = max(finest, alias_resolution(constants, best.defocus, spectrum.step, spectrum.box))
+    if finest < settings.highest_resolution and settings.known_astigmatism is None:
+        wide = _checked_radii(spectrum, replace(settings, highest_resolution=finest))
+        finer = fitted_samples(pattern.values, optics, spectrum.step, wide, 0)
+        best = _finer_astigmatism(best, finer, data, settings)
+        curves = ring_curves(pattern.values, spectrum.step, best, constants)
     return _result(best, data, curves, pattern.values, spectrum, constants, settings)
 
 
@@ -148,6 +155,18 @@ def _refined(start: Candidate, data: FittedSamples, settings: FitSettings) -> Ca
     nearest = high if shift - high < low + math.pi - shift else low
     fixed = replace(settings, phase_min=math.degrees(nearest), phase_max=math.degrees(nearest))
     return refine(replace(best, phase_shift=nearest), data, fixed)
+
+
+def _finer_astigmatism(best: Candidate, finer: FittedSamples, data: FittedSamples, settings: FitSettings) -> Candidate:
+    """Take the astigmatism from rings beyond the resolution asked for, too, where they follow the fit.
+
+    Astigmatism belongs to the lens, and all that scatters shares it. The mean defocus does not go along: the finest
+    rings are those of the ice, and particles need not lie at its mean height.
+    """
+    wide = _refined(best, finer, settings)
+    amount, angle = 2 * math.hypot(wide.cosine, wide.sine), math.degrees(0.5 * math.atan2(wide.sine, wide.cosine))
+    known = replace(settings, known_astigmatism=(amount, angle))
+    return _refined(replace(best, cosine=wide.cosine, sine=wide.sine), data, known)
 
 
 def _result(
