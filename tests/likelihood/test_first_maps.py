@@ -14,6 +14,7 @@ from vitrea.fourier.transforms import resample
 from vitrea.geometry.sampling import orientation_grid
 from vitrea.likelihood import first_maps
 from vitrea.likelihood.ab_initio import AbInitio
+from vitrea.likelihood.data import mask_share
 from vitrea.likelihood.first_maps import enlarged, find_first_maps, finest_detail, shrunk_run
 from vitrea.likelihood.maximisation import round_mask
 from vitrea.likelihood.scheme import Scheme
@@ -124,6 +125,9 @@ def test_particles_not_used_choose_the_best_first_map(
     assert found.voxels[0].shape == simulation.map.shape
     warnings = run.recorder.warnings  # type: ignore[attr-defined]
     assert [("may be wrong" in text) for text in warnings] == [True] * (2 - agreeing)
+    # The noise is that of the particles in their own box: white, half in each part of a component, and masked.
+    expected = 0.5 * mask_share(run.data, SETTINGS) * simulation.sigma**2
+    assert found.noise[-1] == pytest.approx(expected, rel=0.2)
     # On the greyscale of the particles: about as strong as the true map.
     assert found.voxels[0].std() == pytest.approx(simulation.map.std(), rel=0.5)
 

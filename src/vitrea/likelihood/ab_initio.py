@@ -123,7 +123,11 @@ class AbInitio(Classification):
         symmetry = self.first_symmetry or self.settings.symmetry
         free = replace(self, settings=replace(self.settings, symmetry=symmetry))
         found = find_first_maps(free, particles, self.first_maps)
-        return self.restart(super().start(found.voxels, particles), 0)
+        state = super().start(found.voxels, particles)
+        # Noise taken to be all the power there is would mix classes again that first maps have told apart.
+        noise = state.models[0].sigma2_noise.copy()
+        noise[:, : len(found.noise)] = np.minimum(noise[:, : len(found.noise)], found.noise)
+        return self.restart(replace(state, models=(replace(state.models[0], sigma2_noise=noise),)), 0)
 
     @property
     def begin_resolution(self) -> float:

@@ -55,8 +55,10 @@ START_FREQUENCY = 0.07
 START_PARTICLES = 300
 # A class with less than this share of the mean is dead.
 DEAD_CLASS = 0.05
-# Particles from which the handicaps of classes are found, for each class.
+# Particles from which the handicaps of classes are found, for each class. Where only some poses are looked at, those
+# with so much of the probability, classes may be less probable than this and not be seen.
 BALANCED_PARTICLES = 150
+BALANCED_FRACTION, UNKNOWN_PROBABILITY = 0.9999, 1e-5
 # Fewest particles from which the accuracy of poses in a class is estimated.
 FEW_PARTICLES = 10
 
@@ -252,12 +254,19 @@ class Classification(Run):
             return search
         if search.correlation or search.seeds is not None or self.scheme.search != "global":
             return search
-        even = replace(search, even_shares=True)
         few = chosen[:: max(1, len(chosen) // (BALANCED_PARTICLES * classes))]
-        expectation = self._expectation(model, references, even, preparer, iteration)
-        found = handicaps(expectation.class_evidence(few, state.particles))
+        even = replace(search, even_shares=True, occupancy=True)
+        wide = replace(self, settings=replace(self.settings, adaptive_fraction=BALANCED_FRACTION))
+        expectation = wide._expectation(model, references, even, preparer, iteration)
+        if expectation.direct:
+            evidence = expectation.class_evidence(few, state.particles)
+        else:  # coarse poses say less than the fine ones that decide
+            probability = expectation.run(few, state.particles).occupancy
+            evidence = np.log(np.maximum(probability.astype(np.float64), UNKNOWN_PROBABILITY))
+            evidence[:, [group.share == 0 for group in model.classes]] = -np.inf
+        found = handicaps(evidence)
         self.recorder.event("balance", handicaps_nats=", ".join(f"{value:.1f}" for value in found))
-        return replace(even, log_handicap=found)
+        return replace(even, occupancy=search.occupancy, log_handicap=found)
 
     def _radius(self, state: RunState, plan: Plan) -> int:
         """Fourier radius compared: a little beyond what is resolved, and within the limit of the plan."""

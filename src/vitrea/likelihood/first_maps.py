@@ -76,11 +76,14 @@ class FirstMaps:
         Mean log-likelihood of particles not used, start by start, over that of the worst start, nats.
     agreeing : int
         Number of starts that hold the first map of the best one, which counts itself.
+    noise : ndarray, shape [shells]
+        Noise spectrum that the best start has found, of the particles in their own box, as far as its detail goes.
     """
 
     voxels: tuple[NDArray[np.float32], ...]
     gains: tuple[float, ...]
     agreeing: int
+    noise: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,10 @@ def find_first_maps(run: AbInitio, particles: ParticleState, count: int) -> Firs
             "no other first map is the same as the best one, which may be wrong: make another model with another seed, "
             "or from more particles, and compare"
         )
-    return FirstMaps(tuple(enlarged(voxels, run.data.box_size) for voxels in maps[best]), gains, agreeing)
+    # A component of an orthonormal transform is the smaller the fewer pixels show the same grey values.
+    seen = small.data.box_size // 2
+    noise = states[best].models[0].sigma2_noise.mean(axis=0)[:seen] * (run.data.box_size / small.data.box_size) ** 2
+    return FirstMaps(tuple(enlarged(voxels, run.data.box_size) for voxels in maps[best]), gains, agreeing, noise)
 
 
 def shrunk_run(run: AbInitio) -> AbInitio:
