@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from vitrea.matching.peaks import find_peaks
 from vitrea.picking.background import (
     areas_to_avoid,
     background_boxes,
@@ -15,7 +16,6 @@ from vitrea.picking.background import (
     usual_value,
 )
 from vitrea.picking.field import reduce_micrograph
-from vitrea.picking.peaks import find_peaks
 
 NO_PEAKS = np.empty((0, 2), dtype=np.int64)
 

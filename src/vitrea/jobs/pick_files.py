@@ -16,8 +16,8 @@ from vitrea.formats.star import read_star, write_star
 from vitrea.formats.star_values import text_column
 from vitrea.jobs.map_inputs import make_folder
 from vitrea.jobs.pick_threshold import Choice
+from vitrea.matching.peaks import Peaks
 from vitrea.picking.background import Surroundings
-from vitrea.picking.peaks import Peaks
 from vitrea.picking.picker import Searched
 from vitrea.records.errors import InputError
 from vitrea.records.table import Table

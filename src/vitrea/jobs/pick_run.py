@@ -35,9 +35,9 @@ from vitrea.jobs.pick_files import (
 )
 from vitrea.jobs.pick_parameters import PickParameters
 from vitrea.jobs.pick_threshold import Choice, Threshold
+from vitrea.matching.peaks import Peaks
 from vitrea.optics.ctf import ctf
 from vitrea.picking.comparison import picks_at_thresholds
-from vitrea.picking.peaks import Peaks
 from vitrea.picking.picker import Limits, Searched, Searcher, Transfer, candidates
 from vitrea.records.errors import InputError, JobError
 from vitrea.records.micrographs import GivenOptics, Micrographs

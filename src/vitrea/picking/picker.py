@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitrea.fourier.rectangles import Shape
+from vitrea.matching.peaks import Peaks, find_peaks, separate
 from vitrea.picking.background import (
     FINE_PIXEL,
     BoxChoice,
@@ -26,7 +27,6 @@ from vitrea.picking.background import (
     surroundings,
 )
 from vitrea.picking.field import PickingField, coarser, reduce_micrograph
-from vitrea.picking.peaks import Peaks, find_peaks, separate
 from vitrea.picking.scores import TemplateBank, matched_weight
 from vitrea.picking.templates import Templates
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from vitrea.fourier.filters import lowpass
 from vitrea.fourier.transforms import resize_box, to_fourier, to_real
 from vitrea.geometry.masks import soft_sphere
+from vitrea.matching.peaks import find_peaks, separate
 from vitrea.records.particles import EULER_LABELS, SHIFT_LABELS, Particles
 from vitrea.simulate.noise import colour, unit_variance
 from vitrea.simulate.particles import NoiseModel
@@ -108,30 +109,13 @@ def pick_peaks(micrograph: Tensor, templates: Tensor, count: int, distance: floa
     best = best / micrograph.std()
     margin = box // 2
     inner = best[margin : size - box + margin + 1, margin : size - box + margin + 1]
-    places = _separate(inner.numpy(), count, distance)
+    places = separate(find_peaks(inner.numpy(), -np.inf), distance).pixels[:count]
+    if len(places) < count:
+        room = f"a micrograph of {tuple(inner.shape)} places"
+        raise ValueError(f"{room} has no room for {count} windows {distance:g} pixels apart")
     windows = torch.stack([micrograph[y : y + box, x : x + box] for y, x in places])
     centres = tuple((places + margin).T)
     return Picks(windows, which.numpy()[centres].astype(np.int64), best.numpy()[centres].astype(np.float64))
-
-
-def _separate(score: NDArray[np.float32], count: int, distance: float) -> NDArray[np.int64]:
-    """Take the highest values, none nearer than `distance` to a higher one; (y, x), shape [count, 2]."""
-    free = np.ones(score.shape, dtype=bool)
-    reach = int(np.ceil(distance))
-    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    disc = np.hypot(y, x) >= distance
-    taken: list[tuple[int, int]] = []
-    for flat in np.argsort(score, axis=None)[::-1]:
-        row, column = divmod(int(flat), score.shape[1])
-        if not free[row, column]:
-            continue
-        taken.append((row, column))
-        if len(taken) == count:
-            return np.array(taken, dtype=np.int64)
-        top, left = max(row - reach, 0), max(column - reach, 0)
-        near = free[top : row + reach + 1, left : column + reach + 1]
-        near &= disc[top - row + reach :, left - column + reach :][: near.shape[0], : near.shape[1]]
-    raise ValueError(f"a micrograph of {score.shape} places has no room for {count} windows {distance:g} pixels apart")
 
 
 def micrograph_size(box: int, count: int, distance: float) -> int:

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vitrea.matching.peaks import Peaks, find_peaks, separate
 from vitrea.picking.comparison import Agreement, compare_picks, picks_at_thresholds
 from vitrea.picking.mixture import fit_peak_heights
-from vitrea.picking.peaks import Peaks, find_peaks, separate
 
 
 def test_peaks_lie_between_pixels() -> None:

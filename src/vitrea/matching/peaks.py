@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 from scipy.spatial import cKDTree
 
-from vitrea.picking.background import Floats
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
