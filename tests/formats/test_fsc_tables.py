@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitrea.formats.fsc_tables import read_fsc_curve
+from vitrea.formats.fsc_tables import read_fsc_curve, shell_columns
 from vitrea.formats.star import write_star
 from vitrea.records.errors import InputError
 from vitrea.records.table import Table
@@ -101,3 +101,16 @@ def test_what_is_no_fsc_is_refused(tmp_path: Path, name: str, text: str | None, 
         (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=sentence):
         read_fsc_curve(tmp_path / name, column)
+
+
+@pytest.mark.parametrize(("size", "voxel_size", "first"), [(64, 2.0, 999.0), (1001, 1.5, 3003.0)])
+def test_resolutions_of_shells_fall_from_row_to_row(size: int, voxel_size: float, first: float) -> None:
+    """Shell 0 is at 999 Å, as RELION has it, but where shell 1 would be coarser than that."""
+    columns = shell_columns(size, voxel_size)
+    angstrom = columns["rlnAngstromResolution"]
+    assert len(angstrom) == size // 2 + 1
+    assert angstrom[0] == pytest.approx(first)
+    assert angstrom[1:] == pytest.approx(size * voxel_size / np.arange(1, size // 2 + 1))
+    assert (np.diff(angstrom) < 0).all()
+    assert np.allclose(columns["rlnResolution"] * angstrom, 1.0)
+    assert columns["rlnSpectralIndex"].tolist() == list(range(size // 2 + 1))

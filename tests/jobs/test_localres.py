@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from vitrea.cli.main import main
 from vitrea.formats.mrc import read_map, write_map
 from vitrea.jobs.base import Context
 from vitrea.jobs.localres import JOB, RESMAP_VARIABLE, LocalresParameters, wavelengths
-from vitrea.maps.masking import lowpass_density, sphere_mask
 from vitrea.records.errors import InputError, JobError
 from vitrea.records.map import Map
 from vitrea.records.recorder import SilentRecorder
@@ -31,15 +31,9 @@ if "--pVal=0.4" not in sys.argv:
 
 
 @pytest.fixture
-def half1(in_tmp: Path) -> Path:
+def half1(in_tmp: Path, write_halves: Callable[..., Any]) -> Path:
     """Write two half maps of a textured ball and a mask; return the first half's path."""
-    generator = np.random.default_rng(0)
-    texture = sphere_mask(SIZE, 9.0, 2.0) * (1.5 + generator.normal(size=(SIZE,) * 3))
-    signal = lowpass_density(texture.astype(np.float32), 8.0, VOXEL)
-    for half in (1, 2):
-        noisy = signal + generator.normal(0, 0.15, signal.shape)
-        write_map(in_tmp / f"run_half{half}.mrc", Map(noisy.astype(np.float32), VOXEL))
-    write_map(in_tmp / "mask.mrc", Map(sphere_mask(SIZE, 9.0, 3.0), VOXEL))
+    write_halves(in_tmp, VOXEL, 0.15)
     return Path("run_half1.mrc")
 
 
@@ -170,3 +164,16 @@ def test_relions_command_line_runs(half1: Path, capsys: pytest.CaptureFixture[st
     assert Path("relion_locres.mrc").exists() and Path("relion_locres_filtered.mrc").exists()
     assert "median" in capsys.readouterr().out
     assert main(["localres", "--i", "missing_half1.mrc"]) == 2
+
+
+def test_relion_postprocess_locres_is_this_job(half1: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shared = f"--i {half1} --mask mask.mrc --locres_sampling 15 --locres_minres 40 --adhoc_bfac -60"
+    assert main(["postprocess", *shared.split(), "--o", "one", "--locres"]) == 0
+    assert main(["localres", *shared.split(), "--o", "two"]) == 0
+    for ending in ("_locres.mrc", "_locres_filtered.mrc"):
+        assert np.array_equal(read_map(f"one{ending}").voxels, read_map(f"two{ending}").voxels)
+    assert not Path("one.mrc").exists()
+    assert main(["postprocess", "--i", str(half1), "--locres", "--auto_mask"]) == 2
+    assert "--locres measures local resolution only: leave out --auto_mask" in capsys.readouterr().err
+    assert main(["postprocess", "--i", str(half1), "--locres_sampling", "15"]) == 2
+    assert "--locres_sampling says how --locres measures" in capsys.readouterr().err

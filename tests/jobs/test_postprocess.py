@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from vitrea.cli.main import main
 from vitrea.formats.mrc import read_map, write_map
 from vitrea.jobs.base import Context
 from vitrea.jobs.postprocess import JOB
-from vitrea.maps.masking import lowpass_density, sphere_mask
+from vitrea.maps.masking import sphere_mask
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
 from vitrea.records.recorder import SilentRecorder
@@ -24,15 +25,9 @@ VOXEL, SIZE = 2.5, 32
 
 
 @pytest.fixture
-def halves(tmp_path: Path) -> Path:
+def halves(tmp_path: Path, write_halves: Callable[..., Any]) -> Path:
     """Write two half maps of a noisy ball with texture, a mask and an MTF; return the first half's path."""
-    generator = np.random.default_rng(0)
-    texture = sphere_mask(SIZE, 9.0, 2.0) * (1.5 + generator.normal(size=(SIZE,) * 3))
-    signal = lowpass_density(texture.astype(np.float32), 8.0, VOXEL)
-    for half in (1, 2):
-        noisy = signal + generator.normal(0, 0.25, signal.shape)
-        write_map(tmp_path / f"run_half{half}_unfil.mrc", Map(noisy.astype(np.float32), VOXEL))
-    write_map(tmp_path / "mask.mrc", Map(sphere_mask(SIZE, 10.0, 4.0), VOXEL))
+    write_halves(tmp_path, VOXEL, 0.25, mask=(10.0, 4.0), ending="_unfil")
     rows = "".join(f"{x:.3f} {1 - x:.4f}\n" for x in np.linspace(0, 0.5, 26))
     (tmp_path / "mtf.star").write_text(f"data_\nloop_\n_rlnResolutionInversePixel #1\n_rlnMtfValue #2\n{rows}")
     return tmp_path / "run_half1_unfil.mrc"
@@ -198,6 +193,20 @@ def test_relions_command_line_runs_and_gives_relions_map(
     for name in ("x", "y"):
         ours, theirs = (np.array([float(point.findtext(name, "")) for point in root]) for root in points)
         assert np.abs(ours - theirs).max() < 2e-5
+
+
+def test_noise_is_told_to_have_no_resolution(tmp_path: Path) -> None:
+    """Half maps that oppose each other, so that chance cannot make them agree."""
+    voxels = np.random.default_rng(3).normal(size=(16,) * 3).astype(np.float32)
+    for half, sign in ((1, 1), (2, -1)):
+        write_map(tmp_path / f"run_half{half}.mrc", Map(sign * voxels, VOXEL))
+    recorder = run(tmp_path / "run_half1.mrc")
+    assert any("do not agree even at low resolution" in warning for warning in recorder.warnings)
+    assert any(
+        str(event.get("text")).startswith("No resolution: the FSC is below 0.143") for _, event in recorder.events
+    )
+    page = (tmp_path / "out/post_report.html").read_text()
+    assert "No resolution" in page and "inf Å" not in page
 
 
 @pytest.mark.usefixtures("no_pictures")

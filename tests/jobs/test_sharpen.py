@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from vitrea.cli.main import main
 from vitrea.formats.mrc import read_map, write_map
 from vitrea.jobs.base import Context
 from vitrea.jobs.sharpen import JOB
-from vitrea.maps.masking import lowpass_density, sphere_mask
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
 from vitrea.records.recorder import SilentRecorder
@@ -23,16 +23,10 @@ VOXEL, SIZE = 2.0, 36
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, write_halves: Callable[..., Any]) -> Path:
     """Write half maps of a noisy textured ball, their mean, a mask, and an FSC."""
-    generator = np.random.default_rng(0)
-    texture = sphere_mask(SIZE, 10.0, 2.0) * (0.5 + generator.normal(size=(SIZE,) * 3))
-    signal = lowpass_density(texture.astype(np.float32), 5.0, VOXEL)
-    halves = [(signal + generator.normal(0, 0.25, signal.shape)).astype(np.float32) for _ in range(2)]
-    for number, half in enumerate(halves, start=1):
-        write_map(tmp_path / f"run_half{number}.mrc", Map(half, VOXEL))
+    halves = write_halves(tmp_path, VOXEL, 0.25, size=SIZE, radius=10.0, level=0.5, limit=5.0, mask=(11.0, 4.0))
     write_map(tmp_path / "map.mrc", Map((halves[0] + halves[1]) / 2, VOXEL, (4.0, 5.0, 6.0)))
-    write_map(tmp_path / "mask.mrc", Map(sphere_mask(SIZE, 11.0, 4.0), VOXEL))
     rows = [(i + 1, SIZE * VOXEL / i, i / SIZE, 0.9, max(0.0, 1 - i / 17), 1, 1) for i in range(1, SIZE // 2 + 1)]
     text = "C SHELL RESOLUTION RING_RADIUS FSC Part_FSC Part_SSNR^0.5 Rec_SSNR^0.5\n"
     (tmp_path / "statistics.txt").write_text(text + "".join(" ".join(f"{x:.4f}" for x in row) + "\n" for row in rows))

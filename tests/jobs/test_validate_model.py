@@ -227,7 +227,11 @@ def test_the_command_line_takes_map_and_model(folder: Path, monkeypatch: pytest.
 
 @pytest.mark.slow
 def test_beta_galactosidase_and_its_model(shared_data: Path, tmp_path: Path) -> None:
-    """The 7 Å map against 5A1A, which stands elsewhere with its axes exchanged: found, and the right hand."""
+    """The 7 Å map against 5A1A, which stands elsewhere with its axes exchanged: found, and the right hand.
+
+    FSC 0.5 lies at 8.49 Å in the mask around the atoms, at 8.77 to 8.84 Å in wider ones. A mask of whole voxels gave
+    7.55 Å, but 0.44 up to Nyquist, too: its steps, not the molecule. Here the curve falls to 0.08.
+    """
     recorder = SilentRecorder()
     JOB.run(
         JOB.parameters(
@@ -239,5 +243,6 @@ def test_beta_galactosidase_and_its_model(shared_data: Path, tmp_path: Path) -> 
     general = blocks(tmp_path)["general"]
     assert general["vitreaHand"] == "right"
     assert general["vitreaModelTurn"] == pytest.approx(120.0, abs=0.5)
-    assert general["vitreaResolutionModelFsc05"] < 9.0
+    assert 8.2 < general["vitreaResolutionModelFsc05"] < 8.8
+    assert blocks(tmp_path)["fsc"]["vitreaModelFscMasked"].iloc[-1] < 0.15
     assert general["vitreaModelCorrelation"] > 0.9

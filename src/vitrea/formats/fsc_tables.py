@@ -35,6 +35,30 @@ _RESOLUTIONS = ("RESOL", "RESOLUTION")
 # cisTEM's columns, for files whose first line was cut off.
 _PLAIN = ("SHELL", "RESOLUTION", "RING_RADIUS", "FSC", "Part_FSC", "Part_SSNR^0.5", "Rec_SSNR^0.5")
 _FEWEST = 3
+_LOWEST = 999.0
+"""Å that RELION writes for shell 0."""
+
+
+def shell_columns(size: int, voxel_size: float) -> dict[str, NDArray[np.int64] | NDArray[np.float64]]:
+    """Return the columns with which RELION's tables of curves begin, one row a shell.
+
+    Parameters
+    ----------
+    size : int
+        Box size n.
+    voxel_size : float
+        Å.
+
+    Returns
+    -------
+    dict of str to ndarray, shape [n // 2 + 1]
+        ``rlnSpectralIndex``, ``rlnResolution`` (1/Å) and ``rlnAngstromResolution``. Shell 0 stands at 999 Å, or at
+        twice the box if that is more, so that resolutions fall from row to row.
+    """
+    index = np.arange(size // 2 + 1)
+    frequency = index / (size * voxel_size)
+    frequency[0] = min(1.0 / _LOWEST, 0.5 / (size * voxel_size))
+    return {"rlnSpectralIndex": index, "rlnResolution": frequency, "rlnAngstromResolution": 1.0 / frequency}
 
 
 def read_fsc_curve(path: str | Path, column: str = "") -> FscCurve:

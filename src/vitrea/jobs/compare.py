@@ -317,4 +317,5 @@ JOB = Job(
     summary="Compare two maps (placement, FSC) or the poses of two particle sets.",
     parameters=CompareParameters,
     run=run,
+    examples=("vitrea compare molecule_half1.mrc molecule_half2.mrc --mask ball_mask.mrc --json agreement.json",),
 )

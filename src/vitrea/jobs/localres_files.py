@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrea.formats.atomic import atomic_path
+from vitrea.formats.fsc_tables import shell_columns
 from vitrea.formats.mrc import write_map
 from vitrea.formats.star import write_star
 from vitrea.jobs.base import Context
@@ -144,16 +145,13 @@ def _tables(
 def _curves(local: LocalFsc) -> dict[str, dict[str, object] | Table]:
     """Return a block for each window, named as by RELION: z, y, x of its centre in voxels from that of the box."""
     size = local.lattice.size
-    shells = np.arange(size // 2 + 1)
-    frequency = np.where(shells > 0, shells / (size * local.voxel_size), 1 / 999.0)
+    shells = shell_columns(size, local.voxel_size)
     blocks: dict[str, dict[str, object] | Table] = {}
     for number, centre in enumerate(local.lattice.centres - size // 2):
         name = "fsc_" + "_".join(f"{int(value):05d}" for value in centre)
         blocks[name] = Table(
             {
-                "rlnSpectralIndex": shells,
-                "rlnResolution": frequency,
-                "rlnAngstromResolution": 1 / frequency,
+                **shells,
                 "rlnFourierShellCorrelationCorrected": local.corrected[number],
                 "rlnFourierShellCorrelationMaskedMaps": local.masked[number],
                 "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps": local.randomised[number],

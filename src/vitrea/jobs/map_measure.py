@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrea.formats.fsc_tables import shell_columns
 from vitrea.formats.streams import STREAM, text_output
 from vitrea.jobs.map_inputs import make_folder
 from vitrea.jobs.map_parameters import MapParameters
@@ -19,7 +20,6 @@ from vitrea.records.table import Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_ORIGIN_RESOLUTION = 999.0  # Å that RELION writes for shell 0
 _SAME_SIZE = 0.01
 
 
@@ -112,24 +112,13 @@ def _fsc(parameters: MapParameters, source: Source, output: str) -> None:
         f"FSC = {threshold}: {interpolated_resolution_at(fsc, threshold, pixel, size):.3f} Å"
         for threshold in (0.143, 0.5)
     )
-    table = {**_shells(size, pixel), "rlnFourierShellCorrelation": fsc.numpy()}
+    table = {**shell_columns(size, pixel), "rlnFourierShellCorrelation": fsc.numpy()}
     if Path(output).suffix.lower() == ".png":
         from vitrea.report.figures import fsc_curves
 
         _draw(fsc_curves({"FSC": fsc.numpy()}, pixel, size, (0.143, 0.5)), output)
         return
     write_star(output, {"fsc": Table(table)}, comment)
-
-
-def _shells(size: int, pixel_size: float) -> dict[str, NDArray[Any]]:
-    index = np.arange(size // 2 + 1)
-    frequency = index / (size * pixel_size)
-    resolution = np.where(index > 0, 1 / np.where(index > 0, frequency, 1.0), _ORIGIN_RESOLUTION)
-    return {
-        "rlnSpectralIndex": index,
-        "rlnResolution": np.where(index > 0, frequency, 1 / _ORIGIN_RESOLUTION),
-        "rlnAngstromResolution": resolution,
-    }
 
 
 def _spectrum(sources: Iterator[Source], output: str) -> None:
@@ -161,7 +150,7 @@ def _spectrum(sources: Iterator[Source], output: str) -> None:
         return
     squared = (np.arange(size // 2 + 1) / (size * pixel)) ** 2
     table = {
-        **_shells(size, pixel),
+        **shell_columns(size, pixel),
         "rlnResolutionSquared": squared,
         "rlnLogAmplitudesOriginal": _logarithm(amplitude),
         "vitreaAmplitude": amplitude,

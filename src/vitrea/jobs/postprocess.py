@@ -167,6 +167,24 @@ class PostprocessParameters(JobParameters):
         ge=0,
         lt=2**31 - 1,
     )
+    locres: bool = parameter(
+        False,
+        "Measure local resolution instead, as vitrea localres does with the options below.",
+        tab="Local resolution",
+    )
+    locres_sampling: float = parameter(25.0, "From one window to the next.", unit="Å", tab="Local resolution", gt=0)
+    locres_maskrad: float = parameter(
+        -1.0, "Radius of a window; negative: half of the sampling.", unit="Å", tab="Local resolution"
+    )
+    locres_edgwidth: float = parameter(
+        -1.0, "Soft edge of a window; negative: the sampling.", unit="Å", tab="Local resolution"
+    )
+    locres_randomize_at: float = parameter(
+        25.0, "Phases are randomised from here.", unit="Å", tab="Local resolution", gt=0
+    )
+    locres_minres: float = parameter(
+        50.0, "No voxel gets a worse resolution than this.", unit="Å", tab="Local resolution", gt=0
+    )
 
 
 def run(parameters: PostprocessParameters, context: Context) -> None:
@@ -177,6 +195,11 @@ def run(parameters: PostprocessParameters, context: Context) -> None:
     InputError
         If inputs are missing or do not fit each other, or options contradict each other.
     """
+    if parameters.locres:
+        _local_resolution(parameters, context)
+        return
+    if away := [name for name in _LOCAL if name in parameters.model_fields_set]:
+        raise InputError(f"--{away[0]} says how --locres measures local resolution: give that, too")
     from vitrea.jobs.postprocess_files import tell, write_all
     from vitrea.maps.postprocess import postprocess
 
@@ -202,6 +225,28 @@ def run(parameters: PostprocessParameters, context: Context) -> None:
     paths = (first_path, second_path)
     write_all(parameters.output, half1, result, settings, mask, paths, halves, findings, context.command)
     tell(parameters.output, result, mask, context.recorder)
+
+
+_LOCAL = ("locres_sampling", "locres_maskrad", "locres_edgwidth", "locres_randomize_at", "locres_minres")
+_SHARED = ("half1", "half2", "output", "pixel_size", "mask", "bfactor", "mtf", "mtf_pixel_size", "filter_edge_width")
+
+
+def _local_resolution(parameters: PostprocessParameters, context: Context) -> None:
+    """Do what ``relion_postprocess --locres`` does, in which it is the same program.
+
+    Raises
+    ------
+    InputError
+        If options are given that only post-processing has.
+    """
+    from vitrea.jobs import localres
+
+    given = parameters.model_fields_set - {"locres"}
+    if other := sorted(given - {*_SHARED, *_LOCAL}):
+        raise InputError(f"--locres measures local resolution only: leave out --{other[0]}, or --locres")
+    names = given | {"output"}
+    chosen = {name: getattr(parameters, name) for name in names}
+    localres.JOB.run(localres.JOB.parameters(**chosen), context)
 
 
 def _measure(parameters: PostprocessParameters, half1: Map) -> FscSettings:
@@ -346,5 +391,6 @@ JOB = Job(
     examples=(
         "vitrea postprocess --i run_half1_class001_unfil.mrc --auto_mask --adhoc_bfac -80 --half_maps",
         "vitrea postprocess --i run --o post/ball --mask ball_mask.mrc --molweight 90",
+        "vitrea postprocess --i molecule_half1.mrc --o local --locres --locres_sampling 16 --adhoc_bfac -50",
     ),
 )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrea.formats.atomic import atomic_path
+from vitrea.formats.fsc_tables import shell_columns
 from vitrea.formats.mrc import write_map
 from vitrea.formats.star import write_star
 from vitrea.formats.star_values import text_column
@@ -24,8 +25,7 @@ from vitrea.records.map import Map
 from vitrea.records.recorder import Recorder
 from vitrea.records.table import Table
 
-_LOWEST = 999.0
-"""Å that RELION writes for shell 0."""
+_NO_RESOLUTION = 999.0
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,6 @@ def general_block(result: Postprocessed, names: dict[str, str], mask: MaskUsed |
     return block
 
 
-def _shell_frequencies(result: Postprocessed) -> NDArray[np.float64]:
-    """1/d per shell in 1/Å; shell 0 stands at 999 Å, as in RELION's files, or at twice the box if that is more."""
-    frequency = np.arange(len(result.fsc.unmasked)) / (result.fsc.size * result.fsc.voxel_size)
-    frequency[0] = min(1.0 / _LOWEST, 0.5 * frequency[1])
-    return frequency
-
-
 def _present(columns: dict[str, Any]) -> Table:
     return Table({name: column for name, column in columns.items() if column is not None})
 
@@ -148,12 +141,9 @@ def fsc_table(result: Postprocessed) -> Table:
     Where the mask was set aside the corrected curve is the unmasked one; the others are there still, as in RELION.
     """
     fsc = result.measured
-    frequency = _shell_frequencies(result)
     return _present(
         {
-            "rlnSpectralIndex": np.arange(len(frequency)),
-            "rlnResolution": frequency,
-            "rlnAngstromResolution": 1.0 / frequency,
+            **shell_columns(fsc.size, fsc.voxel_size),
             "rlnFourierShellCorrelationCorrected": result.fsc.corrected,
             "rlnFourierShellCorrelationParticleMaskFraction": fsc.particle,
             "rlnFourierShellCorrelationParticleMolWeight": fsc.weighed,
@@ -204,7 +194,7 @@ def resolutions_table(result: Postprocessed) -> Table:
         {
             "vitreaFscCurve": text_column([name for name, _, _ in rows]),
             "vitreaFscThreshold": np.array([level for _, level, _ in rows]),
-            "rlnAngstromResolution": np.array([-1.0 if at is None else min(at, _LOWEST) for _, _, at in rows]),
+            "rlnAngstromResolution": np.array([-1.0 if at is None else min(at, _NO_RESOLUTION) for _, _, at in rows]),
         }
     )
 
@@ -214,6 +204,13 @@ def crossing_words(at: float | None, voxel_size: float) -> str:
     if at is None:
         return f"beyond Nyquist ({2 * voxel_size:.2f} Å)"
     return f"{at:.2f} Å" if np.isfinite(at) else "at no resolution"
+
+
+def resolution_words(result: Postprocessed) -> str:
+    """Return the final resolution in words, also where there is none."""
+    if np.isfinite(result.fsc.resolution):
+        return f"Final resolution {result.fsc.resolution:.2f} Å (FSC = {FSC_THRESHOLD})"
+    return f"No resolution: the FSC is below {FSC_THRESHOLD} from the first shell on"
 
 
 def mask_words(mask: MaskUsed) -> str:
@@ -243,8 +240,9 @@ def phases_words(fsc: HalfMapFsc) -> str:
 def write_fsc_xml(path: Path, result: Postprocessed) -> None:
     """Write the corrected FSC in the form EMDB takes at deposition: x rises in 1/Å, y lies in [-1, 1], no exponents."""
     kind = "masked-corrected FSC" if result.fsc.masked is not None else "unmasked FSC"
+    frequency = shell_columns(result.fsc.size, result.fsc.voxel_size)["rlnResolution"]
     lines = [f'<fsc title="Vitrea {kind}" xaxis="Resolution (A-1)" yaxis="Correlation Coefficient">']
-    for x, y in zip(_shell_frequencies(result), np.clip(result.fsc.corrected, -1.0, 1.0), strict=True):
+    for x, y in zip(frequency, np.clip(result.fsc.corrected, -1.0, 1.0), strict=True):
         lines += ["  <coordinate>", f"    <x>{x:.8f}</x>", f"    <y>{y:.6f}</y>", "  </coordinate>"]
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join([*lines, "</fsc>", ""]), encoding="utf-8")
@@ -268,6 +266,6 @@ def tell(output: Path, result: Postprocessed, mask: MaskUsed | None, recorder: R
         bfactor_angstrom2=result.bfactor,
         unmasked_resolution_angstrom=result.fsc.without_mask().resolution,
     )
-    final = f"Final resolution {result.fsc.resolution:.2f} Å (FSC = {FSC_THRESHOLD}), B-factor {result.bfactor:.0f} Å²"
+    final = f"{resolution_words(result)}, B-factor {result.bfactor:.0f} Å²"
     files = f"sharpened map in {with_ending(output, '.mrc')}, all of it in {with_ending(output, '_report.html')}"
     recorder.event("text", text=f"{final}; {files}")

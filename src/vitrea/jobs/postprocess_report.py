@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitrea.jobs.postprocess_files import MaskUsed, crossing_words, crossings, mask_words, phases_words, with_ending
+from vitrea.jobs.postprocess_files import (
+    MaskUsed,
+    crossing_words,
+    crossings,
+    mask_words,
+    phases_words,
+    resolution_words,
+    with_ending,
+)
 from vitrea.maps.fsc_checks import Finding
 from vitrea.maps.half_maps import FSC_HALF, FSC_THRESHOLD
 from vitrea.maps.postprocess import Postprocessed
@@ -37,7 +45,7 @@ def write_pictures(
     save_png(fsc, with_ending(output, "_fsc.png"))
     save_png(guinier, with_ending(output, "_guinier.png"))
     slices = masked_slices(result.density, None if mask is None else mask.voxels, voxel_size)
-    facts = {"resolution": f"{result.fsc.resolution:.2f} Å", "B-factor": f"{result.bfactor:.0f} Å²"}
+    facts = {"resolution": crossing_words(result.fsc.resolution, voxel_size), "B-factor": f"{result.bfactor:.0f} Å²"}
     if result.guinier.fit is not None:
         fit = result.guinier.fit
         facts["fit"] = f"{fit.lowest:.1f} to {fit.highest:.1f} Å, r² = {fit.correlation:.2f}"
@@ -70,7 +78,7 @@ def write_pictures(
         ),
         Section("Command", code=command) if command else None,
     ]
-    lead = f"The half maps agree to {result.fsc.resolution:.2f} Å (FSC = {FSC_THRESHOLD})."
+    lead = f"{resolution_words(result)}."
     if findings:
         lead += f" {len(findings)} thing{'s' if len(findings) > 1 else ''} to look at: see below."
     path = with_ending(output, "_report.html")

@@ -330,4 +330,8 @@ JOB = Job(
         "--discard_label=": "the particle images, rlnImageName, are measured",
         "--i_tablename=": "the block of particles is found",
     },
+    examples=(
+        "vitrea select --i particles.star --o chosen.star --where 'DefocusU < 18000' --half_sets",
+        "vitrea select --i particles.star --i more.star --o part.star --split --nr_split 2 --random_order",
+    ),
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrea.formats.fsc_tables import shell_columns
 from vitrea.formats.mrc import write_map
 from vitrea.formats.star import write_star
 from vitrea.jobs.base import Context
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from vitrea.maps.sharpening_choice import SharpeningChoice
     from vitrea.maps.spectral_sharpening import SpectralSettings, SpectralSharpening
 
-_ORIGIN_RESOLUTION = 999.0  # Å that RELION writes for shell 0
 _NO_AMPLITUDE = -99.0
 
 _READING = (
@@ -124,12 +124,8 @@ def _general(
 
 
 def _shells(inputs: SharpenInputs, result: SpectralSharpening) -> Table:
-    frequency = result.frequency.copy()
-    frequency[0] = 1.0 / _ORIGIN_RESOLUTION
     columns = {
-        "rlnSpectralIndex": np.arange(len(frequency)),
-        "rlnResolution": frequency,
-        "rlnAngstromResolution": 1.0 / frequency,
+        **shell_columns(inputs.density.voxels.shape[0], inputs.density.voxel_size),
         "rlnResolutionSquared": result.frequency**2,
         "rlnLogAmplitudesOriginal": _logarithm(result.before),
         "rlnLogAmplitudesSharpened": _logarithm(result.after),

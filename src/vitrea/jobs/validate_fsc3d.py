@@ -141,12 +141,10 @@ def _summary_table(found: list[DirectionalResolution], fsc: DirectionalFsc) -> T
 
 
 def _curve_table(fsc: DirectionalFsc) -> Table:
-    shells = np.arange(len(fsc.overall))
-    frequency = np.maximum(shells / (fsc.size * fsc.voxel_size), 1 / 999.0)
+    from vitrea.formats.fsc_tables import shell_columns
+
     columns: dict[str, Any] = {
-        "rlnSpectralIndex": shells,
-        "rlnResolution": frequency,
-        "rlnAngstromResolution": 1 / frequency,
+        **shell_columns(fsc.size, fsc.voxel_size),
         "rlnFourierShellCorrelationCorrected": fsc.overall,
         "vitreaDirectionalFscMean": fsc.curves.mean(axis=0, dtype=np.float64),
         "vitreaDirectionalFscSigma": fsc.spread,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrea.formats.atomic_models import write_moved_atoms
+from vitrea.formats.fsc_tables import shell_columns
 from vitrea.formats.mrc import write_map
 from vitrea.formats.star import write_star
 from vitrea.formats.star_values import text_column
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from vitrea.jobs.validate_model import ModelInputs, Placed, ValidateModelParameters
     from vitrea.maps.model_map import ModelFsc
 
-_ORIGIN_RESOLUTION = 999.0  # Å that RELION writes for shell 0
 _WATERS = ("HOH", "WAT", "DOD")
 _SMALLEST_RADIUS, _SMALLEST_VOXELS = 2.0, 1.5  # Å; and voxels: fewer than a dozen values are no correlation
 _GAP = 0.02  # mean FSC by which a model may agree better with the map it was refined into
@@ -164,12 +164,8 @@ def _correlate_parts(
 
 
 def _fsc_table(fsc: ModelFsc) -> Table:
-    frequency = np.arange(len(fsc.masked)) / (fsc.size * fsc.voxel_size)
-    frequency[0] = 1.0 / _ORIGIN_RESOLUTION
     columns = {
-        "rlnSpectralIndex": np.arange(len(frequency)),
-        "rlnResolution": frequency,
-        "rlnAngstromResolution": 1.0 / frequency,
+        **shell_columns(fsc.size, fsc.voxel_size),
         "vitreaModelFscMasked": fsc.masked,
         "vitreaModelFscUnmasked": fsc.unmasked,
         "vitreaModelFscWork": fsc.work,

@@ -105,12 +105,10 @@ def _general(found: Overfitting, parameters: ValidateOverfittingParameters) -> d
 
 
 def _table(found: Overfitting) -> Table:
-    shells = np.arange(len(found.original))
-    frequency = np.maximum(shells / (found.size * found.voxel_size), 1 / 999.0)
+    from vitrea.formats.fsc_tables import shell_columns
+
     columns: dict[str, Any] = {
-        "rlnSpectralIndex": shells,
-        "rlnResolution": frequency,
-        "rlnAngstromResolution": 1 / frequency,
+        **shell_columns(found.size, found.voxel_size),
         "rlnFourierShellCorrelationCorrected": found.true,
         "vitreaFscOriginal": found.original,
         "vitreaFscSubstituted": found.substituted,

@@ -249,7 +249,7 @@ def _skewness(wavelength: float) -> float:
             applied += to_fourier(weights * to_real(start * one, box, 3), 3) * one.conj()
         squares += float(to_real(applied, box, 3).square().sum())
         cubes += sum(float((weights * to_real(applied * one, box, 3).square()).sum()) for one in filters)
-    return 8.0 * cubes / _PROBES / (2.0 * squares / _PROBES) ** 1.5
+    return float(8.0 * cubes / _PROBES / (2.0 * squares / _PROBES) ** 1.5)
 
 
 def _passing(statistic: Tensor, null: _Null, left: Binary, p_value: float) -> tuple[float, Binary]:

@@ -61,7 +61,8 @@ def half_map_curves(fsc: HalfMapFsc, resolution: float | None = None) -> Figure:
     axes.set_ylim(min(-0.1, float(fsc.corrected.min()) - 0.02), 1.02)
     resolution_ticks(axes, fsc.voxel_size)
     axes.set_ylabel("Fourier shell correlation of the half maps")
-    axes.set_title(f"Resolution {resolution:.2f} Å at FSC = {FSC_THRESHOLD}")
+    found = f"Resolution {resolution:.2f} Å" if np.isfinite(resolution) else "No resolution"
+    axes.set_title(f"{found} at FSC = {FSC_THRESHOLD}")
     axes.legend(frameon=False, loc="upper right", fontsize="small")
     return figure
 
