@@ -36,6 +36,7 @@ START_RESOLUTION = 30.0  # Å, to which first models are blurred before particle
 def clearest_class(folder: Path) -> tuple[int, int]:
     """Return the number, from 1, of the class of the first models that is best resolved, and how many there are."""
     classes = read_star(folder / "First/run_model.star")["model_classes"]
+    assert isinstance(classes, Table)
     return int(np.argmin(classes.numbers("rlnEstimatedResolution"))) + 1, len(classes)
 
 

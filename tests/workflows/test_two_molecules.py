@@ -64,8 +64,9 @@ def test_every_command_is_understood(commands: list[str], capsys: pytest.Capture
 def test_the_clearest_class_is_a_reference_and_the_others_get_a_model(commands: list[str]) -> None:
     assert "--classes 1,3 " in commands[3]
     assert "--i rest.star" in commands[4] and "--sym D2" in commands[4]
-    references = read_star(Path("references.star"))["references"]["rlnReferenceImage"]
-    assert list(references) == ["First/run_class002.mrc", "Second/run_class001.mrc"]
+    references = read_star(Path("references.star"))["references"]
+    assert isinstance(references, Table)
+    assert list(references["rlnReferenceImage"]) == ["First/run_class002.mrc", "Second/run_class001.mrc"]
 
 
 def test_particles_that_are_not_there_are_refused(
