@@ -83,7 +83,7 @@ def _draw_patches(axis: Axes, motion: MovieMotion) -> None:
     axis.set_xlabel("x (pixels)")
     axis.set_ylabel("y (pixels)")
     fitted = ", model in colour" if motion.coefficients is not None else ", no model"
-    axis.set_title(f"patches beyond that, {factor:g} times enlarged{fitted}", fontsize=9)
+    axis.set_title(f"patches beyond that, × {factor:g}{fitted}", fontsize=9)
 
 
 def _model(motion: MovieMotion, track: NDArray[np.float64]) -> NDArray[np.float64]:
