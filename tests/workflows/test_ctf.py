@@ -310,7 +310,13 @@ def test_real_spectra_against_ctffind4(shared_data: Path, in_tmp: Path) -> None:
     ours, theirs = read_micrographs("ctf.star"), read_micrographs(source)
     assert len(ours) == 12
     np.testing.assert_allclose(ours.defocus[:, :2], theirs.defocus[:, :2], rtol=0.006)
-    np.testing.assert_allclose(ours.defocus[:, 2], theirs.defocus[:, 2], atol=4)
+    np.testing.assert_allclose(ours.defocus[:, 2], theirs.defocus[:, 2], atol=8)
+    # The 12 micrographs are of one session: their one astigmatism scatters less here than in CTFFIND4's fits.
+    scatter = []
+    for u, v, angle in (ours.defocus.T[:3], theirs.defocus.T[:3]):
+        astigmatism = (u - v) / 2 * np.exp(2j * np.radians(angle))
+        scatter.append(np.std(astigmatism))
+    assert scatter[0] < 0.8 * scatter[1]
 
 
 def test_micrographs_are_fitted_without_loading_torch() -> None:
