@@ -98,8 +98,9 @@ class CtfParameters(JobParameters):
         30.0, "Fit rings from here ...", unit="Å", options=["--ResMin"], tab="Fit", cistem="Minimum resolution", gt=0
     )
     highest_resolution: float = parameter(
-        5.0, "... to here.", unit="Å", options=["--ResMax"], tab="Fit", cistem="Maximum resolution", gt=0
-    )
+        5.0, "... to here; the astigmatism also from finer ones that follow the fit.", unit="Å", options=["--ResMax"],
+        tab="Fit", cistem="Maximum resolution", gt=0,
+    )  # fmt: skip
     defocus_min: float = parameter(
         5000.0, "Smallest mean defocus.", unit="Å", options=["--dFMin"], tab="Fit", cistem="Minimum defocus"
     )
