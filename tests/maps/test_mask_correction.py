@@ -57,9 +57,10 @@ def test_pure_noise_has_no_resolution(name: str) -> None:
     assert {fsc.draws for fsc in found} == {0}
     assert all((fsc.corrected < fsc.above_noise)[3:].all() for fsc in found)
     corrected, noise = (np.array([getattr(fsc, name) for fsc in found]) for name in ("corrected", "noise"))
-    assert 0.8 < (corrected / noise)[:, FIRST:].std() < 1.2
-    assert corrected[:, FIRST:].mean(axis=0).max() < 0.1
-    assert abs(corrected[:, FIRST:].mean()) < 0.02
+    # Blobs of the tight masks are some 9 voxels wide, so that 64 / 9 shells are alike: 14 of these hundred differ.
+    assert (corrected / noise)[:, FIRST:].std() == pytest.approx(1.0, abs=0.4)
+    assert (corrected.mean(axis=0) < 3.5 * noise[0] / np.sqrt(len(SEEDS)))[FIRST:].all()
+    assert abs(corrected[:, FIRST:].mean()) < 3 * noise[:, FIRST:].mean() / np.sqrt(14)
     enough = 3.0 * noise[0] < FSC_THRESHOLD
     assert enough.sum() > 10
     assert corrected[:, enough].max() < FSC_THRESHOLD
