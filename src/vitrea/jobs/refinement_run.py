@@ -32,6 +32,7 @@ from vitrea.jobs.refinement_files import RefinementFiles
 from vitrea.jobs.refinement_parameters import Refine3dParameters
 from vitrea.jobs.refinement_report import write_report
 from vitrea.jobs.run_files import particle_state, read_optimiser, with_groups, write_set_aside
+from vitrea.jobs.select_groups import inseparable
 from vitrea.likelihood.data import ParticleData
 from vitrea.likelihood.maximisation import round_mask
 from vitrea.likelihood.memory import refinement_memory
@@ -41,6 +42,7 @@ from vitrea.likelihood.state import RunState
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
 from vitrea.records.particles import Particles
+from vitrea.selection.subsets import half_sets
 
 SMALLEST_HALF = 10
 
@@ -141,9 +143,13 @@ def _settings(parameters: Refine3dParameters, box: int, pixel_size: float) -> Se
 
 
 def _with_half_sets(particles: Particles, seed: int) -> Particles:
-    """Give each particle a half set, unless the file does."""
+    """Give each particle a half set, unless the file does; copies of an image and segments of a tube stay together."""
     if "rlnRandomSubset" not in particles.table:
-        halves = np.random.default_rng([seed, 2]).permutation(np.arange(len(particles)) % 2) + 1
+        units = inseparable(particles.table)
+        if len(np.unique(units)) == len(units):
+            halves = np.random.default_rng([seed, 2]).permutation(np.arange(len(particles)) % 2) + 1
+        else:
+            halves = half_sets(units, seed)
         particles = particles.with_columns({"rlnRandomSubset": halves})
     subset = np.asarray(particles.table["rlnRandomSubset"])
     sizes = [int((subset == half).sum()) for half in (1, 2)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vitrea.formats.star_values import text_column
 from vitrea.jobs.select_inputs import SelectionInput, group_scales
 from vitrea.records.errors import InputError
 from vitrea.records.particles import Particles
 from vitrea.records.recorder import Recorder
+from vitrea.records.table import Table
 from vitrea.selection.coordinates import MICROGRAPH
 from vitrea.selection.grouping import regroup
 from vitrea.selection.subsets import half_sets
@@ -53,6 +55,13 @@ def with_new_groups(particles: Particles, chosen: SelectionInput, number: int, r
     return kept.with_columns({_GROUP_NAME: new_names})
 
 
+def inseparable(table: Table) -> NDArray[np.generic]:
+    """Name what each row is a view or a segment of: in two half sets, rows of one name would share their noise."""
+    labels = (MICROGRAPH, _TUBE) if _TUBE in table and MICROGRAPH in table else (_IMAGE,)
+    columns = [table[label].astype(str) for label in labels if label in table]
+    return np.array(["|".join(row) for row in zip(*columns, strict=True)]) if columns else np.arange(len(table))
+
+
 def with_half_sets(particles: Particles, seed: int, recorder: Recorder) -> Particles:
     """Assign particles to half sets 1 and 2 (``rlnRandomSubset``) at random, instead of those they may have.
 
@@ -65,10 +74,7 @@ def with_half_sets(particles: Particles, seed: int, recorder: Recorder) -> Parti
         If there are not two of these.
     """
     table = particles.table
-    labels = (MICROGRAPH, _TUBE) if _TUBE in table and MICROGRAPH in table else (_IMAGE,)
-    columns = [table[label].astype(str) for label in labels if label in table]
-    units = np.array(["|".join(row) for row in zip(*columns, strict=True)]) if columns else np.arange(len(table))
-    halves = half_sets(units, seed)
+    halves = half_sets(inseparable(table), seed)
     sizes = [int((halves == half).sum()) for half in (1, 2)]
     if not all(sizes):
         raise InputError(f"{particles.source}: --half_sets needs at least two images or helical tubes")
