@@ -15,7 +15,7 @@ from vitrea.records.table import Table
 
 def _particles(names: list[str], **columns: object) -> Particles:
     table = {"rlnImageName": np.array(names, dtype=object), **{key: np.asarray(one) for key, one in columns.items()}}
-    return Particles(Table(table), [], Path("particles.star"))
+    return Particles(Table(table), (), Path("particles.star"))
 
 
 def _halves(particles: Particles) -> np.ndarray:
