@@ -1,7 +1,9 @@
 """A small particle set that tests of files change one thing in."""
 
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,3 +57,14 @@ def make_set(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def star_corpus(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of some 590 real STAR files of every dialect."""
+    folder = tmp_path_factory.mktemp("corpus")
+    # Python before 3.11.4 has no filters; there it trusts the archive, as we do.
+    safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+    with tarfile.open(shared_data / "formats" / "star_corpus.tar.xz") as archive:
+        archive.extractall(folder, **safe)
+    return folder

@@ -223,14 +223,10 @@ def test_images_alone_need_their_settings() -> None:
         open_micrographs(["a.star", "b.mrc"], GIVEN)
 
 
-def test_the_corpus_of_real_files(shared_data: Path, tmp_path: Path) -> None:
+def test_the_corpus_of_real_files(star_corpus: Path) -> None:
     """Micrograph files of RELION 3.1, 4 and 5, Scipion, Warp ... are read or refused in one sentence."""
-    import tarfile
-
-    with tarfile.open(shared_data / "formats" / "star_corpus.tar.xz") as corpus:
-        corpus.extractall(tmp_path, filter="data")
     read = 0
-    for path in sorted(tmp_path.rglob("*.star")):
+    for path in sorted(star_corpus.rglob("*.star")):
         text = path.read_text(errors="replace")
         if "_rlnMicrographName" not in text or "_rlnImageName" in text or "_rlnCoordinateX" in text:
             continue
