@@ -174,6 +174,13 @@ def test_an_fsc_that_is_not_zero_at_nyquist_is_found() -> None:
     assert "stays near 0.08" in plateau[0].text
 
 
+def test_a_curve_that_is_still_falling_at_nyquist_is_no_plateau() -> None:
+    """The threshold is crossed a few shells before the end: what is left there is structure on its way to zero."""
+    curve = np.where(SHELLS < len(SHELLS) - 5, 0.9, 0.09)
+    curve[0] = 1.0
+    assert "FSC not zero at Nyquist" not in names(check_fsc(curves(curve), FscSettings()))
+
+
 def test_an_fsc_that_rises_again_is_found() -> None:
     bump = falling(9.0) + 0.4 * np.exp(-((SHELLS - 17.0) ** 2) / 4)
     found = check_fsc(curves(bump), FscSettings())

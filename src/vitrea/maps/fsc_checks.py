@@ -36,6 +36,7 @@ _CORE = 0.9  # of a mask; soft edges of neighbours run into each other
 _RANDOM_TOO_HIGH = 0.1
 _DIP = 0.1
 _PLATEAU = 0.05  # mean FSC of the last tenth of the shells
+_FALLING = 3  # times as many shells before that, in which a curve may still be on its way to zero
 _RUN = 3  # shells above 0.143 in a row that noise does not make
 _POOR_FIT = 0.5
 
@@ -290,7 +291,7 @@ def _shape_findings(fsc: HalfMapFsc) -> list[Finding]:
                 "data, limit the resolution; extract with smaller pixels",
             )
         )
-    elif float(tail.mean()) > _PLATEAU and crossed:
+    elif float(tail.mean()) > _PLATEAU and fsc.final_shell < len(curve) - 1 - _FALLING * len(tail):
         found.append(
             Finding(
                 "FSC not zero at Nyquist",
