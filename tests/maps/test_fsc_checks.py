@@ -176,8 +176,8 @@ def test_an_fsc_that_is_not_zero_at_nyquist_is_found() -> None:
 
 def test_a_curve_that_is_still_falling_at_nyquist_is_no_plateau() -> None:
     """The threshold is crossed a few shells before the end: what is left there is structure on its way to zero."""
-    curve = np.where(SHELLS < len(SHELLS) - 5, 0.9, 0.09)
-    curve[0] = 1.0
+    curve = np.full(len(SHELLS), 0.9)
+    curve[0], curve[-5:] = 1.0, 0.09
     assert "FSC not zero at Nyquist" not in names(check_fsc(curves(curve), FscSettings()))
 
 
