@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-# A class that hardly a particle likes comes closer by as many nats at a time.
+# Shares count as no smaller than this, so that no step is larger than about 14 nats.
 SMALLEST_SHARE = 1e-6
 STEPS, SMALLEST_STEP = 500, 1e-3
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vitrea.likelihood.state import ClassModel, Model
 
-# It starts again as a copy of the largest one with this much of its own noise added.
+# A dead class starts again as a copy of the largest one with this much of that one's own noise added.
 RESEED_NOISE = 2.0
 # Noise, as a share of the amplitudes, by which references that a user gives twice are told apart.
 COPY_NOISE = 0.1
