@@ -225,14 +225,14 @@ def test_seeds_decide(kind: str, run_of: Callable[[str], Path], mixed_folder: An
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["class2d", "class3d"])
+@pytest.mark.parametrize(("kind", "plain"), [("class2d", ("--schedule", "em")), ("class3d", ("--balanced", "0"))])
 def test_more_iterations_later_are_as_if_asked_for_at_once(
-    kind: str, run_of: Callable[[str], Path], mixed_folder: Any, tmp_path: Path
+    kind: str, plain: tuple[str, ...], mixed_folder: Any, tmp_path: Path
 ) -> None:
-    """Where fine poses are looked at from the beginning: else a run that ends early does so earlier."""
-    job, fine = KINDS[kind], "--always_oversample"
-    assert main([*job.command(mixed_folder, tmp_path / "whole"), "--iter", "3", fine]) == 0
-    assert main([*job.command(mixed_folder, tmp_path / "parts"), "--iter", "2", fine]) == 0
+    """Where no rule counts from the end, as cisTEM's resolution ramp, even classes and fine poses at last do."""
+    job, options = KINDS[kind], ("--always_oversample", *plain)
+    assert main([*job.command(mixed_folder, tmp_path / "whole"), "--iter", "3", *options]) == 0
+    assert main([*job.command(mixed_folder, tmp_path / "parts"), "--iter", "2", *options]) == 0
     # The last optimiser file has no number.
     assert main([job.job, "--continue", f"{tmp_path}/parts_optimiser.star", "--iter", "3"]) == 0
     assert_same_result(tmp_path / "whole", tmp_path / "parts", kind)

@@ -27,7 +27,7 @@ class ClassParameters(LikelihoodParameters):
     classes: int = parameter(10, "Number of classes.", options=["--K"], cistem="Number of classes", ge=1)
     iterations: int = parameter(
         25,
-        "Number of iterations; with --continue, the last one to reach.",
+        "Number of iterations; with --continue, the last one to reach, by which schedules then reckon.",
         options=["--iter"],
         cistem="Number of cycles to run",
         tab=OPTIMISE,
