@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 from pathlib import Path
@@ -23,6 +24,8 @@ from vitrea.formats.star_values import text_column
 from vitrea.formats.table_kinds import kind_of_file, kind_of_name
 from vitrea.records.errors import InputError
 from vitrea.records.table import Table
+
+CRYOSPARC = Path(__file__).parents[1] / "data" / "cryosparc"
 
 # The head and the first of three rows of a file that cisTEM wrote.
 CISTEM = bytes.fromhex(
@@ -132,7 +135,7 @@ def test_a_data_set_of_cryosparc(tmp_path: Path) -> None:
 
 def test_what_is_no_data_set_of_cryosparc(tmp_path: Path) -> None:
     path = tmp_path / "x.cs"
-    for content, message in ((b"hello", "not a cryoSPARC data set"), (b"\x94CSDAT...", "compressed form")):
+    for content, message in ((b"hello", "not a cryoSPARC data set"), (b"\x94CSDAT...", "it is cut off")):
         path.write_bytes(content)
         with pytest.raises(InputError, match=message):
             read_cs(path)
@@ -146,6 +149,43 @@ def test_what_is_no_data_set_of_cryosparc(tmp_path: Path) -> None:
         read_cs(path)
     with pytest.raises(ValueError, match="uid of a cryoSPARC data set"):
         write_cs(path, Table({"uid": text_column(["x"])}))
+
+
+@pytest.mark.parametrize("name", ["compressed_lz4.cs", "compressed_snappy.cs"])
+def test_compressed_data_sets_of_cryosparc_say_what_plain_ones_say(name: str) -> None:
+    """All three were written by cryosparc-tools: 5.0.3 (plain and LZ4) and 4.3.1 (snappy)."""
+    plain, compressed = read_cs(CRYOSPARC / "numpy.cs"), read_cs(CRYOSPARC / name)
+    assert list(compressed) == list(plain)
+    assert compressed["location/micrograph_path"].tolist() == ["S1/ä.mrc", "", "S1/b.mrc", "x", "x", "y", "z"]
+    for label in plain:
+        assert compressed[label].tolist() == plain[label].tolist(), label
+
+
+def test_a_compressed_data_set_without_rows(tmp_path: Path) -> None:
+    header = b'{"length": 0, "dtype": [["uid", "<u8"]], "compression": "lz4", "compressed_fields": []}'
+    (tmp_path / "x.cs").write_bytes(b"\x95CSDAT" + len(header).to_bytes(4, "little") + header)
+    table = read_cs(tmp_path / "x.cs")
+    assert list(table) == ["uid"]
+    assert len(table) == 0
+
+
+@pytest.mark.parametrize("name", ["compressed_lz4.cs", "compressed_snappy.cs"])
+def test_damaged_compressed_data_sets_are_refused(name: str, tmp_path: Path) -> None:
+    """Cut off anywhere, or with any byte after the header changed, a file is refused in a sentence or read whole."""
+    content = (CRYOSPARC / name).read_bytes()
+    path = tmp_path / "x.cs"
+    for end in range(6, len(content), 7):
+        path.write_bytes(content[:end])
+        with pytest.raises(InputError, match="not a cryoSPARC data set"):
+            read_cs(path)
+    body = 10 + int.from_bytes(content[6:10], "little")
+    for place in range(body, len(content), 5):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        with contextlib.suppress(InputError):
+            assert len(read_cs(path)) == 7
+    path.write_bytes(content.replace(b'"lz4"', b'"zip"').replace(b'"snap"', b'"zipp"'))
+    with pytest.raises(InputError, match="compressed by zip"):
+        read_cs(path)
 
 
 def test_a_real_data_set_of_cryosparc_is_written_as_it_was(shared_data: Path, tmp_path: Path) -> None:

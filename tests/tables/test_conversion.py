@@ -211,13 +211,55 @@ def test_signs_and_units_of_cryosparc() -> None:
     assert rows["rlnDefocusAngle"][0] == pytest.approx(30.0)
     assert (rows["rlnCoordinateX"][0], rows["rlnCoordinateY"][0]) == (1500.0, 500.0)
     assert rows["rlnBeamTiltX"][0] == pytest.approx(0.1)  # mrad: 2000 Å of 2 mm
-    flipped = cryosparc.rows_of_cryosparc(Table(fields), NOTHING, flip_y=True).table
-    assert flipped["rlnCoordinateY"][0] == 3500.0
     back = cryosparc.cryosparc_of_particles(particles_of_rows(rows, HERE)).table
     for name in set(fields) - {"blob/path"}:
         np.testing.assert_allclose(back[name].astype(float), fields[name].astype(float) * (
             1.5 / 2.0 if "shift" in name else 2.0 / 1.5 if name == "alignments3D/psize_A" else 1.0),
             rtol=1e-9, err_msg=name)  # fmt: skip
+
+
+def test_places_of_cryosparc_count_from_the_first_line() -> None:
+    """As the makers' example for crYOLO has it: RELION's coordinate over the size of the micrograph is the fraction."""
+    x, y, height, width = np.array([1500.0, 7.0]), np.array([500.0, 3999.0]), 4000, 6000
+    fields = {"location/center_x_frac": x / width, "location/center_y_frac": y / height,
+              "location/micrograph_shape/0": np.full(2, height),
+              "location/micrograph_shape/1": np.full(2, width)}  # fmt: skip
+    images = {"blob/path": text_column(["a.mrc"] * 2), "blob/idx": np.arange(2), "blob/psize_A": np.full(2, 2.0)}
+    dataset = Table(images | fields)
+    rows = cryosparc.rows_of_cryosparc(dataset, NOTHING).table
+    np.testing.assert_allclose(rows["rlnCoordinateX"], x)
+    np.testing.assert_allclose(rows["rlnCoordinateY"], y)
+    over = cryosparc.upside_down(dataset)
+    np.testing.assert_allclose(cryosparc.rows_of_cryosparc(over, NOTHING).table["rlnCoordinateY"], height - y)
+
+
+def test_particles_of_micrographs_upside_down_show_the_same_molecule() -> None:
+    """A point of the map is seen at (x, y) of an image, at (x, -y) of the image with its lines in reverse order."""
+    rng = np.random.default_rng(5)
+    eulers = np.column_stack([rng.uniform(-180, 180, 9), rng.uniform(0, 180, 9), rng.uniform(-180, 180, 9)])
+    columns = dict(zip(EULER_LABELS, eulers.T, strict=True))
+    columns |= {"rlnOriginXAngst": rng.normal(size=9), "rlnOriginYAngst": rng.normal(size=9),
+                "rlnDefocusU": np.full(9, 2e4), "rlnDefocusV": np.full(9, 1e4),
+                "rlnDefocusAngle": rng.uniform(0, 180, 9), "rlnBeamTiltY": np.full(9, 0.2),
+                "rlnBeamTiltX": np.full(9, 0.1), "rlnVoltage": np.full(9, 300.0),
+                "rlnSphericalAberration": np.full(9, 2.7), "rlnAmplitudeContrast": np.full(9, 0.1),
+                "rlnImagePixelSize": np.full(9, 1.5)}  # fmt: skip
+    names = text_column([f"{i + 1:06d}@all.mrcs" for i in range(9)])
+    particles = particles_of_rows(Table({"rlnImageName": names, **columns}), HERE)
+    dataset = cryosparc.cryosparc_of_particles(particles).table
+    over = cryosparc.upside_down(dataset, poses=True)
+    after = cryosparc.rows_of_cryosparc(over, NOTHING).table
+    point = np.array([3.0, -5.0, 7.0])
+    seen = euler_to_matrix(eulers) @ point
+    again = euler_to_matrix(np.stack([after[label] for label in EULER_LABELS], axis=1)) @ point
+    np.testing.assert_allclose(again[:, :2], seen[:, :2] * [1, -1], atol=1e-9)
+    for label, sign in (("rlnOriginXAngst", 1), ("rlnOriginYAngst", -1), ("rlnDefocusAngle", -1), ("rlnBeamTiltX", 1),
+                        ("rlnBeamTiltY", -1), ("rlnDefocusU", 1)):  # fmt: skip
+        np.testing.assert_allclose(after[label], sign * columns[label], atol=1e-9, err_msg=label)
+    twice = cryosparc.upside_down(over, poses=True)
+    for field in dataset:
+        if dataset[field].dtype != object:
+            np.testing.assert_allclose(twice[field], dataset[field], atol=1e-9, err_msg=field)
 
 
 def test_the_passthrough_file_is_joined_by_uid() -> None:

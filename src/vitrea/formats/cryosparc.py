@@ -1,14 +1,19 @@
-"""cryoSPARC's data sets (``.cs``): a numpy structured array, one row a particle, fields such as ``ctf/df1_A``."""
+"""cryoSPARC's data sets (``.cs``): a numpy structured array, one row a particle, fields such as ``ctf/df1_A``.
+
+The compressed form is read, too (`cryosparc_stream`); what is written is the plain one, which every version reads.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrea.formats.cryosparc_stream import MAGIC, decode_stream
 from vitrea.formats.float32 import widen
 from vitrea.formats.star_values import text_column
 from vitrea.formats.streams import binary_output, display_name, read_bytes
@@ -45,21 +50,8 @@ def read_cs(path: str | Path) -> Table:
     InputError
         If the file is missing, or is not such a file.
     """
-    name = display_name(path)
-    content = read_bytes(path)
-    if content.startswith(b"\x94CSDAT"):
-        raise InputError(
-            f"{name} is in cryoSPARC's compressed form; save it anew with cryosparc-tools: Dataset.load(...).save(path)"
-        )
-    try:
-        array = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{name} is not a cryoSPARC data set ({str(error).splitlines()[0][:80]})") from None
-    if not isinstance(array, np.ndarray) or array.dtype.names is None:
-        raise InputError(f"{name} is not a cryoSPARC data set: it has no fields")
     columns: dict[str, Column] = {}
-    for field in array.dtype.names:
-        values = array[field]
+    for field, values in _read_fields(path).items():
         if values.ndim == 1:
             columns[field] = _column(values)
         else:
@@ -68,8 +60,23 @@ def read_cs(path: str | Path) -> Table:
     return Table(columns)
 
 
+def _read_fields(path: str | Path) -> dict[str, NDArray[Any]]:
+    """Return the values of each field of a data set, compressed or not."""
+    name = display_name(path)
+    content = read_bytes(path)
+    try:
+        if content.startswith(MAGIC):
+            return decode_stream(content)
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"{name} is not a cryoSPARC data set ({str(error).splitlines()[0][:80]})") from None
+    if not isinstance(array, np.ndarray) or array.dtype.names is None:
+        raise InputError(f"{name} is not a cryoSPARC data set: it has no fields")
+    return {field: array[field] for field in array.dtype.names}
+
+
 def _column(values: NDArray[np.generic]) -> Column:
-    if values.dtype.kind in "SU":
+    if values.dtype.kind in "SUO":
         texts = values.tolist()
         return text_column([text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in texts])
     if values.dtype.kind == "u" and values.dtype.itemsize == 8 and len(values) and int(values.max()) >= _LARGEST:

@@ -53,7 +53,15 @@ class StarConvertParameters(JobParameters):
         None, "The pass-through file of a cryoSPARC job, for places in micrographs and CTF.", tab="cryoSPARC"
     )
     flip_y: bool = parameter(
-        False, "Count places in micrographs from the last line, for micrographs upside down there.", tab="cryoSPARC"
+        False,
+        "Count places in micrographs from the last line: where RELION's micrographs are upside down to cryoSPARC's.",
+        tab="cryoSPARC",
+    )
+    flip_poses: bool = parameter(
+        False,
+        "With --flip_y: shifts, orientations, astigmatism and beam tilt, too, for particles that will be extracted "
+        "anew from those micrographs.",
+        tab="cryoSPARC",
     )
 
 
@@ -70,6 +78,8 @@ def run(parameters: StarConvertParameters, context: Context) -> None:
     )
     from vitrea.tables.conversion import GivenImages
 
+    if parameters.flip_poses and not parameters.flip_y:
+        raise InputError("--flip_poses goes with --flip_y: poses turn over only where micrographs do")
     kind = parameters.from_kind or kind_of_file(parameters.input)
     to = _target(parameters)
     if kind == "box":
@@ -82,10 +92,11 @@ def run(parameters: StarConvertParameters, context: Context) -> None:
         count, lost = convert_micrographs(parameters.input, parameters.output, to, given, context.command)
         noun = "micrographs"
     else:
-        source = ConversionInput(parameters.input, kind, given, parameters.passthrough, parameters.flip_y)
+        source = ConversionInput(parameters.input, kind, given, parameters.passthrough,
+                                 parameters.flip_y, parameters.flip_poses)  # fmt: skip
         particles, lost_in = read_any(source, context.recorder)
-        lost_out = write_any(parameters.output, to, particles, box=parameters.box_size, flip_y=parameters.flip_y,
-                             comment=context.command)  # fmt: skip
+        lost_out = write_any(parameters.output, to, particles, box=parameters.box_size,
+                             flips=(parameters.flip_y, parameters.flip_poses), comment=context.command)  # fmt: skip
         stays_flat = kind.startswith("relion") and to in ("relion1.3", "relion3.0")
         count, lost, noun = len(particles), (*(() if stays_flat else lost_in), *lost_out), "particles"
     _tell(lost, context.recorder)

@@ -42,8 +42,8 @@ class ConversionInput:
         What the user says of the images.
     passthrough : Path or None
         cryoSPARC's second file.
-    flip_y : bool
-        Whether cryoSPARC counts places in micrographs from the last line.
+    flip_y, flip_poses : bool
+        Whether cryoSPARC's micrographs are upside down, and whether particles are extracted anew from the others.
     """
 
     path: Path
@@ -51,6 +51,7 @@ class ConversionInput:
     given: GivenImages
     passthrough: Path | None = None
     flip_y: bool = False
+    flip_poses: bool = False
 
 
 def read_any(source: ConversionInput, recorder: Recorder) -> tuple[Particles, tuple[Lost, ...]]:
@@ -90,7 +91,9 @@ def _rows(source: ConversionInput) -> Converted:
     dataset = read_cs(path)
     if source.passthrough is not None:
         dataset = cryosparc.with_passthrough(dataset, read_cs(source.passthrough))
-    return cryosparc.rows_of_cryosparc(dataset, given, flip_y=source.flip_y)
+    if source.flip_y:
+        dataset = cryosparc.upside_down(dataset, poses=source.flip_poses)
+    return cryosparc.rows_of_cryosparc(dataset, given)
 
 
 def convert_micrographs(
@@ -150,9 +153,11 @@ def _read_frealign(path: Path, given: GivenImages) -> Particles:
 
 
 def write_any(
-    path: Path, kind: TableKind, particles: Particles, *, box: int, flip_y: bool, comment: str
+    path: Path, kind: TableKind, particles: Particles, *, box: int, flips: tuple[bool, bool], comment: str
 ) -> tuple[Lost, ...]:
     """Write particles as a program's table; return what could not be carried.
+
+    `flips` are flip_y and flip_poses of `ConversionInput`, for cryoSPARC.
 
     Raises
     ------
@@ -160,13 +165,13 @@ def write_any(
         If the file cannot be written, or the particles lack what the program needs.
     """
     try:
-        return _write(path, kind, particles, box=box, flip_y=flip_y, comment=comment)
+        return _write(path, kind, particles, box=box, flips=flips, comment=comment)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
 
 
 def _write(
-    path: Path, kind: TableKind, particles: Particles, *, box: int, flip_y: bool, comment: str
+    path: Path, kind: TableKind, particles: Particles, *, box: int, flips: tuple[bool, bool], comment: str
 ) -> tuple[Lost, ...]:
     if kind == "relion3.1":
         write_particles(path, particles, comment=comment)
@@ -185,8 +190,9 @@ def _write(
     if kind == "box":
         return _write_boxes(path, particles, box)
     if kind == "cryosparc":
-        converted = cryosparc.cryosparc_of_particles(particles, flip_y=flip_y)
-        write_cs(path, converted.table)
+        converted = cryosparc.cryosparc_of_particles(particles)
+        flip_y, flip_poses = flips
+        write_cs(path, cryosparc.upside_down(converted.table, poses=flip_poses) if flip_y else converted.table)
     elif kind == "xmipp":
         converted = xmipp.xmipp_of_particles(particles)
         write_star(path, {"noname": converted.table}, xmipp.COMMENT, version=None, numbered=False)

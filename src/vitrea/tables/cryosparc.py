@@ -2,7 +2,9 @@
 
 A pose is the vector of the turn (its length the angle in radians) whose matrix is the transpose of RELION's. Shifts
 have RELION's sign and are in pixels of ``alignments3D/psize_A``. Classes and half sets count from 0 there, from 1 here.
-Places in micrographs are fractions of ``location/micrograph_shape`` [y, x].
+Places in micrographs are fractions of ``location/micrograph_shape`` [y, x], counted from the first line of the file, as
+RELION counts: so cryoSPARC's makers put RELION's coordinates into data sets (crYOLO example of cryosparc-tools), and
+so they draw them. pyem counts from the last line unless told otherwise (``csparc2star.py --inverty``).
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ _SHAPE = ("location/micrograph_shape/1", "location/micrograph_shape/0")  # x, y
 _TILT = ("ctf/tilt_A/0", "ctf/tilt_A/1")
 
 
-def rows_of_cryosparc(dataset: Table, given: GivenImages, *, flip_y: bool = False) -> Converted:
+def rows_of_cryosparc(dataset: Table, given: GivenImages) -> Converted:
     """Turn a data set into rows under RELION's labels.
 
     Parameters
@@ -57,8 +59,6 @@ def rows_of_cryosparc(dataset: Table, given: GivenImages, *, flip_y: bool = Fals
     dataset : Table
         As `read_cs` gives it.
     given : GivenImages
-    flip_y : bool
-        Count places in micrographs from their last line: for micrographs that are upside down there.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def rows_of_cryosparc(dataset: Table, given: GivenImages, *, flip_y: bool = Fals
         columns[MICROGRAPH] = text_column([path.removeprefix(">") for path in columns[MICROGRAPH].tolist()])
     columns |= {new: np.degrees(dataset.numbers(old)) for old, new in _DEGREES.items() if old in dataset}
     used = {"blob/path", "blob/idx", *_SAME, *_DEGREES, "blob/shape/1"}
-    used |= _add_poses(columns, dataset, given) | _add_tilt(columns, dataset) | _add_places(columns, dataset, flip_y)
+    used |= _add_poses(columns, dataset, given) | _add_tilt(columns, dataset) | _add_places(columns, dataset)
     columns |= {label: column for label, column in dataset.columns.items() if label not in used}
     return Converted(given.fill(Table(columns)))
 
@@ -121,18 +121,16 @@ def _add_tilt(columns: dict[str, Column], dataset: Table) -> set[str]:
     return set(_TILT)
 
 
-def _add_places(columns: dict[str, Column], dataset: Table, flip_y: bool) -> set[str]:
+def _add_places(columns: dict[str, Column], dataset: Table) -> set[str]:
     """Add coordinates in pixels of the micrograph; its shape stays, for the way back."""
     if not {*_CENTRE, *_SHAPE} <= set(dataset):
         return set()
-    x, y = (dataset.numbers(field) for field in _CENTRE)
-    places = (x, 1.0 - y if flip_y else y)
-    columns |= {label: place * dataset.numbers(shape)
-                for label, place, shape in zip(_COORDINATES, places, _SHAPE, strict=True)}  # fmt: skip
+    columns |= {label: dataset.numbers(place) * dataset.numbers(shape)
+                for label, place, shape in zip(_COORDINATES, _CENTRE, _SHAPE, strict=True)}  # fmt: skip
     return set(_CENTRE)
 
 
-def cryosparc_of_particles(particles: Particles, *, flip_y: bool = False) -> Converted:
+def cryosparc_of_particles(particles: Particles) -> Converted:
     """Turn particles into a data set; places in micrographs only where their shape is known from a data set before.
 
     Raises
@@ -156,7 +154,7 @@ def cryosparc_of_particles(particles: Particles, *, flip_y: bool = False) -> Con
         columns |= {field: np.sin(1e-3 * optics[label]) * optics[CS] * _MILLIMETRE
                     for field, label in zip(_TILT, BEAM_TILT, strict=True)}  # fmt: skip
     carried = {*_SAME.values(), *_DEGREES.values(), IMAGE_NAME, GROUP, PIXEL_SIZE, *BEAM_TILT}
-    carried |= _put_poses(columns, table, optics[PIXEL_SIZE]) | _put_places(columns, table, flip_y)
+    carried |= _put_poses(columns, table, optics[PIXEL_SIZE]) | _put_places(columns, table)
     own = {label: column for label, column in table.columns.items() if "/" in label or label == "uid"}
     columns |= own
     return Converted(Table(columns), find_lost(particles, carried | set(own), "cryoSPARC"))
@@ -180,12 +178,37 @@ def _put_poses(columns: dict[str, Column], table: Table, sizes: Column) -> set[s
     return labels
 
 
-def _put_places(columns: dict[str, Column], table: Table, flip_y: bool) -> set[str]:
+def _put_places(columns: dict[str, Column], table: Table) -> set[str]:
     if not {*_COORDINATES, *_SHAPE} <= set(table):
         return set()
-    x, y = (table.numbers(label) / table.numbers(shape) for label, shape in zip(_COORDINATES, _SHAPE, strict=True))
-    columns |= dict(zip(_CENTRE, (x, 1.0 - y if flip_y else y), strict=True))
+    columns |= {field: table.numbers(label) / table.numbers(shape)
+                for field, label, shape in zip(_CENTRE, _COORDINATES, _SHAPE, strict=True)}  # fmt: skip
     return set(_COORDINATES)
+
+
+def upside_down(dataset: Table, *, poses: bool = False) -> Table:
+    """Return a data set as it is for micrographs whose lines run in reverse order; done twice it is as before.
+
+    Parameters
+    ----------
+    dataset : Table
+        As `read_cs` gives it.
+    poses : bool
+        Besides the places, what is seen of the particles: shifts, orientations, astigmatism and beam tilt. For
+        particles that are extracted anew from such micrographs. The map stays as it is, its hand included: a
+        projection in the opposite sense along the beam is the same.
+    """
+    new: dict[str, Column] = {_CENTRE[1]: 1.0 - dataset.numbers(_CENTRE[1])} if _CENTRE[1] in dataset else {}
+    if not poses:
+        return dataset.with_columns(new)
+    mirrored = ("ctf/df_angle_rad", _TILT[1], "alignments2D/pose", "alignments2D/shift/1", "alignments3D/shift/1")
+    new |= {field: -dataset.numbers(field) for field in mirrored if field in dataset}
+    fields = [f"alignments3D/pose/{axis}" for axis in range(3)]
+    if set(fields) <= set(dataset):
+        turns = Rotation.from_rotvec(np.stack([dataset.numbers(field) for field in fields], axis=1))
+        about_x = Rotation.from_rotvec([np.pi, 0.0, 0.0])
+        new |= dict(zip(fields, (turns * about_x).as_rotvec().T, strict=True))
+    return dataset.with_columns(new)
 
 
 def _uids(names: Column) -> Column:
