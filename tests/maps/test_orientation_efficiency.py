@@ -105,12 +105,14 @@ def test_tilting_helps_top_views_and_not_even_ones() -> None:
 def test_the_point_spread_of_even_views_is_round_and_that_of_top_views_a_needle() -> None:
     cases = ((0, 180), (90, 90), (0, 0))
     even, side, top = (point_spread(view_vectors(views_between(*tilts, FEW))) for tilts in cases)
-    assert even.efficiency > 0.98
-    assert 0.6 < side.efficiency < 0.9
+    assert even.efficiency > 0.96  # few views: their scatter shows in the slow tail
+    assert 0.2 < side.efficiency < 0.4
     assert top.efficiency == 0
     z = top.directions[:, 2]
-    # As long as the particle, or rather the box: 32 resolutions of 4 Å; and as thin as the resolution.
-    assert top.widths.max() > 30 and top.widths[z < 0.1].max() < 4.5
+    # As long as the particle, or rather the box: 32 resolutions of 4 Å; and as thin as the B-factor lets it be:
+    # exp(-4 pi² r² / B) is 1 / e² at sqrt(B / 2) / pi, here 2.76 Å; the end at 4 Å, where 0.1 of it is left, blunts it.
+    assert top.widths.max() > 50
+    assert top.widths[z < 0.1].mean() == pytest.approx(2 * np.sqrt(150 / 2) / np.pi, rel=0.08)
     assert axis_angle(top.directions[top.widths.argmax()], [0, 0, 1]) < 7
     # Side views sample most along z, crossing there: narrowest along z.
     assert side.widths[side.directions[:, 2] > 0.98].mean() < 0.8 * side.widths[side.directions[:, 2] < 0.2].mean()
@@ -121,31 +123,31 @@ def test_point_spreads_have_the_widths_and_the_efficiency_of_closed_forms() -> N
 
     Even views fill Fourier space as 1 / k: the point-spread function is D(x) / x with Dawson's integral D and
     x = 2 pi r / sqrt(B). Side views fill it as 1 / k_xy: it is exp(-4 pi² z² / B) exp(-u) I0(u) with
-    u = 2 pi² (x² + y²) / B. From the latter follows E_od = 1 - 2 sigma / mean = 0.711.
+    u = 2 pi² (x² + y²) / B. From the latter follows E_od = 1 - 2 sigma / mean = 0.285.
     """
-    bfactor = 256.0
+    bfactor, level = 256.0, np.exp(-2)
 
     def width(cosine: float) -> float:
-        def above_half(radius: float) -> float:
+        def above(radius: float) -> float:
             square = (np.pi * radius) ** 2 / bfactor
-            return float(np.exp(-4 * square * cosine**2) * i0e(2 * square * (1 - cosine**2))) - 0.5
+            return float(np.exp(-4 * square * cosine**2) * i0e(2 * square * (1 - cosine**2))) - level
 
-        return float(2 * brentq(above_half, 1e-6, 100))
+        return float(2 * brentq(above, 1e-6, 100))
 
     widths = np.array([width(cosine) for cosine in (np.arange(400) + 0.5) / 400])  # even in solid angle
     expected = 1 - 2 * widths.std() / widths.mean()
-    assert expected == pytest.approx(0.711, abs=0.001)
+    assert expected == pytest.approx(0.285, abs=0.001)
     side = point_spread(view_vectors(views_between(90, 90, FEW)), bfactor=bfactor)
-    # Slabs as thick as 1 / 32 of the limit blunt the pole of 1 / k: widths are 1 to 3% larger.
+    # Slabs as thick as 1 / 32 of the limit blunt the pole of 1 / k and shorten the tail, the more the longer it is.
     assert side.efficiency == pytest.approx(expected, abs=0.02)
     assert side.mean == pytest.approx(widths.mean(), rel=0.03)
-    z = side.directions[:, 2]
-    assert side.widths[z > 0.98].mean() == pytest.approx(width(1.0), rel=0.04)
-    assert side.widths[z < 0.1].mean() == pytest.approx(width(0.0), rel=0.04)
+    along = np.array([width(abs(cosine)) for cosine in side.directions[:, 2]])
+    np.testing.assert_allclose(side.widths, along, rtol=0.12)
+    np.testing.assert_allclose(side.widths[along < 15], along[along < 15], rtol=0.05)
     even = point_spread(view_vectors(views_between(0, 180, FEW)), bfactor=bfactor)
-    half = brentq(lambda x: dawsn(x) / x - 0.5, 0.1, 5) * np.sqrt(bfactor) / (2 * np.pi)
-    assert even.mean == pytest.approx(2 * half, rel=0.03)
-    assert even.efficiency > 0.98
+    radius = brentq(lambda x: dawsn(x) / x - level, 0.1, 5) * np.sqrt(bfactor) / (2 * np.pi)
+    assert even.mean == pytest.approx(2 * radius, rel=0.03)
+    assert even.efficiency > 0.96
 
 
 @pytest.mark.slow

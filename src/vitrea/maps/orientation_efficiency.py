@@ -7,8 +7,8 @@ References
 ----------
 Baldwin & Lyumkis (2020), doi:10.1016/j.pbiomolbio.2019.09.002: the sampling compensation factor, SCF.
 Baldwin & Lyumkis (2021), doi:10.1016/j.pbiomolbio.2020.06.003: SCF*, which counts empty directions, and tilts.
-Naydenova & Russo (2017), doi:10.1038/s41467-017-00782-3: the efficiency E_od of an orientation distribution, from the
-point-spread function that its slabs make together.
+Naydenova & Russo (2017), doi:10.1038/s41467-017-00782-3: the efficiency E_od of an orientation distribution (equation
+1), from the surface at which the point-spread function that its slabs make together has fallen to 1/e² of its height.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ _CHUNK = 2048  # views whose slabs are counted at a time
 _SHELLS = 32  # radius in Fourier voxels of the ball that a point-spread function is made of
 _PADDING = 2
 _STEP = 0.25  # voxels of the padded point-spread function
+_LEVEL = np.exp(-2.0)  # of the height of a point-spread function, at which its width is taken
 _GOLDEN_ANGLE = 180.0 * (3.0 - np.sqrt(5.0))
 
 
@@ -88,7 +89,7 @@ class PointSpread:
     ----------
     directions : ndarray, shape [directions, 3]
     widths : ndarray, shape [directions]
-        Å, from the centre to half the height, doubled.
+        Å, from the centre to where it has fallen to 1/e² of its height, doubled.
     """
 
     directions: Floats
@@ -106,7 +107,7 @@ class PointSpread:
 
     @property
     def efficiency(self) -> float:
-        """E_od = 1 - 2 deviation / mean: 1 for a round point-spread function; not below 0."""
+        """E_od = 1 - 2 deviation / mean: 1 for a round point-spread function, above 0.5 is wanted; not below 0."""
         return max(0.0, 1.0 - 2.0 * self.deviation / self.mean)
 
 
@@ -188,8 +189,8 @@ def point_spread(views: Floats, resolution: float = 4.0, bfactor: float = 150.0,
     padded[inner, inner, inner] = transfer[:-1, :-1, :-1]
     image = np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(padded))).real.astype(np.float32)
     directions = Hemisphere(_NSIDE_PSF).vectors
-    widths = _half_widths(image / image.max(), directions)
-    return PointSpread(directions, 2.0 * widths * extent / size)
+    radii = _radii(image / image.max(), directions)
+    return PointSpread(directions, 2.0 * radii * extent / size)
 
 
 def _transfer_function(views: Floats, half_width: float) -> NDArray[np.float32]:
@@ -222,17 +223,17 @@ def _gathered(views: Floats) -> tuple[Floats, Floats]:
     return sums[kept] / np.linalg.norm(sums[kept], axis=1, keepdims=True), weights[kept]
 
 
-def _half_widths(image: NDArray[np.float32], directions: Floats) -> Floats:
-    """Return how far from the centre, in voxels, an image first falls to half its height in each direction."""
+def _radii(image: NDArray[np.float32], directions: Floats) -> Floats:
+    """Return how far from the centre, in voxels, an image of height 1 first falls to the level in each direction."""
     centre = image.shape[0] // 2
     radii = np.arange(0.0, centre, _STEP)
     points = centre + radii[:, None, None] * directions[:, ::-1]  # [radii, directions, 3], z first
     profile = ndimage.map_coordinates(image, points.transpose(2, 0, 1), order=3, mode="nearest")
-    below = profile < 0.5
+    below = profile < _LEVEL
     last = np.where(below.any(axis=0), np.maximum(below.argmax(axis=0), 1), len(radii) - 1)
     columns = np.arange(len(directions))
     high, low = profile[last - 1, columns], profile[last, columns]
-    part = np.clip((high - 0.5) / np.maximum(high - low, 1e-6), 0.0, 1.0)
+    part = np.clip((high - _LEVEL) / np.maximum(high - low, 1e-6), 0.0, 1.0)
     return np.asarray(radii[last - 1] + part * _STEP, dtype=np.float64)
 
 
