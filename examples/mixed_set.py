@@ -41,8 +41,8 @@ MICROSCOPE = "--voltage 200 --cs 1.4 --q0 0.1 --defocus_min 8000 --defocus_max 2
 
 
 # The power of beta-galactosidase over that of the noise, summed over all frequencies to 10 Å, is then 1.15 times that
-# of the real images of the RELION tutorial, as its map at RELION 5's poses shows it: a map that is itself blurred. Shell
-# by shell it is 1.1 to 1.5 times as much from 100 to 30 Å, and 0.6 to 1.1 times (but for a CTF zero) from 25 to 10 Å.
+# of the real images of the RELION tutorial, as its map at RELION 5's poses shows it, a map that is itself blurred: 1.1
+# to 1.5 times as much from 100 to 30 Å, 0.6 to 1.1 times (but for a CTF zero) from 25 to 10 Å.
 SNR = 0.15
 
 
