@@ -194,3 +194,14 @@ def test_no_reference(mixed_folder: Any, tmp_path: Path, capsys: pytest.CaptureF
     message = capsys.readouterr().err
     assert "--ref" in message and len(message.strip().splitlines()) == 1
     assert not output.parent.exists()
+
+
+def test_classes_that_stay_as_chance_made_them_are_told(mixed_folder: Any, tmp_path: Path) -> None:
+    """With 120 images a class and all detail, images find their own noise; with detail that many can tell, they do not."""
+    posed = mixed_folder.folder / "truth.star"
+    common = ["class3d", "--i", str(posed), "--ref", str(mixed_folder.start), *OPTIONS, "--K", "2", "--iter", "2"]
+    common += ["--ini_high", "40", "--absolute_greyscale", "--skip_align"]
+    assert main([*common, "--o", str(tmp_path / "fine")]) == 0
+    assert "leave the classes that chance" in (tmp_path / "fine.log").read_text()
+    assert main([*common, "--o", str(tmp_path / "coarse"), "--strict_highres_exp", "40"]) == 0
+    assert "leave the classes that chance" not in (tmp_path / "coarse.log").read_text()

@@ -21,7 +21,7 @@ from vitrea.geometry.sampling import perturbation
 from vitrea.likelihood.balance import handicaps
 from vitrea.likelihood.centring import centre_class
 from vitrea.likelihood.data import ImagePreparer
-from vitrea.likelihood.diversity import copies, reseeded, told_apart
+from vitrea.likelihood.diversity import copies, dealt_out, remembered, reseeded, told_apart
 from vitrea.likelihood.expectation import Expectation
 from vitrea.likelihood.maximisation import Maximiser
 from vitrea.likelihood.refinement import matching_prior
@@ -204,6 +204,7 @@ class Classification(Run):
         model = maximiser.classes(sums, model, complete=not carried)
         particles = collect(state.particles, [sums], self.data.pixel_size, keep_norm=first)
         progress = self._changes(state, particles, chosen)
+        self._watch_chance(state, particles)
         model, particles = self._tidy(model, particles, carried, iteration)
         progress = self.progress_at(progress, self._resolved(model))
         progress = replace(progress, finished=iteration >= settings.maximum_iterations)
@@ -312,8 +313,17 @@ class Classification(Run):
         first, *others = state.models[0].classes
         if not others or any(not np.array_equal(first.voxels, other.voxels) for other in others):
             return None
-        rng = np.random.default_rng([self.settings.seed, 4])
-        return rng.permutation(np.arange(len(self.data)) % self.scheme.classes)
+        return dealt_out(len(self.data), self.scheme.classes, self.settings.seed)
+
+    def _watch_chance(self, before: RunState, after: ParticleState) -> None:
+        """Warn of classes that stay as chance made them: told by the second iteration, with poses that are known."""
+        if before.iteration != 1 or self.scheme.search not in ("none", "shifts") or self.scheme.classes == 1:
+            return
+        chance = dealt_out(len(self.data), self.scheme.classes, self.settings.seed)
+        if np.array_equal(before.particles.class_index, chance):
+            text = remembered(chance, after.class_index, self.scheme.classes)
+            if text:
+                self.recorder.warn(text)
 
     def expect(
         self,

@@ -1,4 +1,4 @@
-"""What makes classes differ: noise on copies of a reference, and new starts for classes that died."""
+"""What makes classes differ: chance, noise on copies of a reference, and new starts for classes that died."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from vitrea.likelihood.state import ClassModel, Model
 RESEED_NOISE = 2.0
 # Noise, as a share of the amplitudes, by which references that a user gives twice are told apart.
 COPY_NOISE = 0.1
+# Where particles were dealt out by chance, classes mean nothing at first, and most particles should change. If fewer do
+# than this share of those that would if they chose by chance again, they follow their own noise in the maps.
+FEWEST_MOVED = 0.4
 
 
 def copies(given: list[NDArray[np.float32]]) -> list[int]:
@@ -45,6 +48,26 @@ def told_apart(
         noise = np.fft.irfftn(white * np.abs(own), s=voxels.shape, axes=tuple(range(voxels.ndim)), norm="ortho")
         found[number] = voxels + (COPY_NOISE * noise * mask).astype(np.float32)
     return found
+
+
+def dealt_out(particles: int, classes: int, seed: int) -> NDArray[np.int64]:
+    """Return a class for each particle, by chance, all classes being equally large."""
+    return np.random.default_rng([seed, 4]).permutation(np.arange(particles) % classes)
+
+
+def remembered(before: NDArray[np.int64], after: NDArray[np.int64], classes: int) -> str:
+    """Say so if particles have hardly left the classes that chance put them in; else nothing.
+
+    Each particle is a part of the map it is compared with, noise and all: with few particles for the detail that takes
+    part, that outweighs what tells the classes apart.
+    """
+    moved = float(np.mean(before != after))
+    if moved >= FEWEST_MOVED * (1.0 - 1.0 / classes):
+        return ""
+    return (
+        f"only {100 * moved:.0f}% of the particles leave the classes that chance put them in: they find their own "
+        "noise there; compare less detail (--strict_highres_exp, 15 Å say), fewer classes, or a part (--focus_sphere)"
+    )
 
 
 def reseeded(model: Model, dead: list[int], mask: NDArray[np.float32], rng: np.random.Generator) -> Model:
