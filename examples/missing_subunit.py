@@ -74,7 +74,7 @@ def emptier_class(folder: Path, centre: NDArray[np.float64], radius: float) -> i
     for number in (1, 2):
         density = read_map(folder / f"Class3D/run_class{number:03d}.mrc")
         size, step = len(density.voxels), density.voxel_size
-        ball = soft_sphere(size, radius / step, 3.0, centre=(centre / step)[::-1] + size // 2)
+        ball = soft_sphere(size, radius / step, 3.0, centre=[*((centre / step)[::-1] + size // 2)])
         found.append(float((density.voxels * ball).sum()))
     return int(np.argmin(found)) + 1
 

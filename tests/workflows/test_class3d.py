@@ -197,7 +197,7 @@ def test_no_reference(mixed_folder: Any, tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_classes_that_stay_as_chance_made_them_are_told(mixed_folder: Any, tmp_path: Path) -> None:
-    """With 120 images a class and all detail, images find their own noise; with detail that many can tell, they do not."""
+    """With 120 images a class and all detail, images find their own noise; with little detail, they do not."""
     posed = mixed_folder.folder / "truth.star"
     common = ["class3d", "--i", str(posed), "--ref", str(mixed_folder.start), *OPTIONS, "--K", "2", "--iter", "2"]
     common += ["--ini_high", "40", "--absolute_greyscale", "--skip_align"]
