@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -20,14 +20,9 @@ KINDS = np.array(["particle"] * 8 + ["pair", "noise"], dtype=object)
 CLASSES = np.array([1, 1, 1, 2, 2, 3, 3, 3, 0, 0])
 
 
-@pytest.fixture(scope="module")
-def example() -> ModuleType:
-    path = Path(__file__).parents[2] / "examples" / "mixed_set.py"
-    spec = importlib.util.spec_from_file_location("mixed_set", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def example(load_example: Callable[[str], ModuleType]) -> ModuleType:
+    return load_example("mixed_set")
 
 
 def write(path: str, stack: str, numbers: np.ndarray, **columns: np.ndarray) -> None:

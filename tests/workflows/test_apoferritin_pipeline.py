@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import re
 import shlex
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,18 +18,12 @@ from vitrea.cli.main import main
 from vitrea.formats.mrc import read_map, write_map
 from vitrea.records.map import Map
 
-_PROGRAM = Path(__file__).parents[2] / "examples/apoferritin_pipeline.py"
-_INPUTS = re.compile(r"--(?:i|ref|coord_list|reextract_data_star|mask) (\S+)")
+_INPUTS = re.compile(r"--(?:i|ref|coord_list|reextract_data_star|mask|solvent_mask) (\S+)")
 
 
 @pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    spec = importlib.util.spec_from_file_location("apoferritin_pipeline", _PROGRAM)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def program(load_example: Callable[[str], ModuleType]) -> ModuleType:
+    return load_example("apoferritin_pipeline")
 
 
 class Commands:
@@ -67,7 +60,7 @@ def run(program: ModuleType, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> C
 def test_the_steps_of_the_tutorial_in_order(run: Commands) -> None:
     jobs = [command.split(" --")[0] for command in run.commands]
     first = ["ctf", "pick blob", "extract", "class2d", "select", "initial-model", "refine3d"]
-    assert jobs == [*first, "extract", "refine3d", "mask", "postprocess"]
+    assert jobs == [*first, "extract", "mask", "refine3d", "mask", "postprocess"]
 
 
 def test_every_command_is_understood(run: Commands, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shlex
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -19,19 +18,13 @@ from vitrea.formats.star import write_star
 from vitrea.records.map import Map
 from vitrea.records.table import Table
 
-_PROGRAM = Path(__file__).parents[2] / "examples/betagal_pipeline.py"
 _STEPS = ["class2d", "select", "initial-model", "refine3d", "mask", "postprocess"]
 _BOX, _PIXEL, _COUNT = 16, 5.0, 12
 
 
 @pytest.fixture
-def program() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("betagal_pipeline", _PROGRAM)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+def program(load_example: Callable[[str], ModuleType]) -> ModuleType:
+    return load_example("betagal_pipeline")
 
 
 def _write_particles(path: Path, classes: np.ndarray[Any, Any]) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shlex
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -15,17 +14,10 @@ from vitrea.cli.main import main
 from vitrea.formats.star import read_star, write_star
 from vitrea.records.table import Table
 
-_PROGRAM = Path(__file__).parents[2] / "examples/two_molecules.py"
-
 
 @pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    spec = importlib.util.spec_from_file_location("two_molecules", _PROGRAM)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def program(load_example: Callable[[str], ModuleType]) -> ModuleType:
+    return load_example("two_molecules")
 
 
 @pytest.fixture
