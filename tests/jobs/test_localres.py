@@ -31,10 +31,17 @@ if "--pVal=0.4" not in sys.argv:
 
 
 @pytest.fixture
-def half1(in_tmp: Path, write_halves: Callable[..., Any]) -> Path:
+def drawn(in_tmp: Path, write_halves: Callable[..., Any]) -> Path:
     """Write two half maps of a textured ball and a mask; return the first half's path."""
     write_halves(in_tmp, VOXEL, 0.15)
     return Path("run_half1.mrc")
+
+
+@pytest.fixture
+def half1(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, for tests that do not look at pictures, which take most of the time."""
+    monkeypatch.setattr("vitrea.jobs.localres_files._write_pictures", lambda *_: None)
+    return drawn
 
 
 def run(half1: Path, **values: Any) -> SilentRecorder:
@@ -49,8 +56,8 @@ def figures(recorder: SilentRecorder) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("method", ["fsc", "lrt"])
-def test_all_files_are_written(half1: Path, method: str) -> None:
-    recorder = run(half1, method=method, write_fscs=method == "fsc", bfactor=-40.0)
+def test_all_files_are_written(drawn: Path, method: str) -> None:
+    recorder = run(drawn, method=method, write_fscs=method == "fsc", bfactor=-40.0)
     endings = {".mrc", "_filtered.mrc", ".star", "_histogram.png", "_slices.png", "_report.html", ".cxc"}
     endings |= {"_fscs.star"} if method == "fsc" else set()
     assert {path.name for path in Path("out").iterdir()} == {f"run_locres{ending}" for ending in endings}

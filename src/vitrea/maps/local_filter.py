@@ -142,9 +142,36 @@ def filter_by_map(transform: Tensor, voxel_size: float, resolution: Floats, edge
     smooth = ndimage.gaussian_filter(frequency.astype(np.float32), blur) / np.maximum(weight, 1e-6)
     low, high = float(smooth[known].min()), float(smooth[known].max())
     nodes = np.linspace(low, high, min(_MOST_NODES, max(2, round(high - low) + 1)))
-    place = np.interp(smooth, nodes, np.arange(len(nodes)))
-    hats = (np.where(known, np.clip(1 - np.abs(place - k), 0, 1), 0).astype(np.float32) for k in range(len(nodes)))
-    return _sum_of_filters(transform, _lowpass_curves(nodes[:, None], size, edge), hats)
+    place = np.interp(smooth[known], nodes, np.arange(len(nodes)))
+    return _between_filters(transform, _lowpass_curves(nodes[:, None], size, edge), np.flatnonzero(known), place)
+
+
+def _between_filters(
+    transform: Tensor, curves: Curves, voxels: NDArray[np.signedinteger[Any]], place: Floats
+) -> NDArray[np.float32]:
+    """Return a map that is at each of some voxels between the two filtered ones its place lies between; else 0.
+
+    Parameters
+    ----------
+    transform : Tensor, complex, shape [n, n, n // 2 + 1]
+    curves : ndarray, shape [filters, n // 2 + 1]
+    voxels : ndarray of int
+        Indices into the map, flattened.
+    place : ndarray, shape of `voxels`
+        Which filter is meant: 1.25 is three quarters of the second and a quarter of the third.
+    """
+    size = int(transform.shape[-2])
+    order = np.argsort(place, kind="stable")
+    voxels, place = voxels[order], place[order]
+    bounds = np.searchsorted(place, np.arange(-1, len(curves) + 1))
+    total = np.zeros(size**3, dtype=np.float32)
+    for number, (begin, end) in enumerate(zip(bounds[:-2], bounds[2:], strict=True)):
+        if begin == end:
+            continue
+        here = voxels[begin:end]
+        weight = (1.0 - np.abs(place[begin:end] - number)).astype(np.float32)
+        total[here] += weight * _filtered(transform, curves[number]).numpy().reshape(-1)[here]
+    return total.reshape((size,) * 3)
 
 
 def _sum_of_filters(transform: Tensor, curves: Curves, weights: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -152,6 +179,12 @@ def _sum_of_filters(transform: Tensor, curves: Curves, weights: Iterable[NDArray
     size = int(transform.shape[-2])
     total = torch.zeros((size,) * 3, dtype=transform.real.dtype)
     for curve, weight in zip(curves, weights, strict=True):
-        window = spread_shells(torch.from_numpy(curve).to(total.dtype), size, 3)
-        total.addcmul_(to_real(transform * window, size, 3), torch.from_numpy(weight))
+        total.addcmul_(_filtered(transform, curve), torch.from_numpy(weight))
     return total.numpy().astype(np.float32)
+
+
+def _filtered(transform: Tensor, curve: Curves) -> Tensor:
+    """Return a map whose shells are multiplied by a curve."""
+    size = int(transform.shape[-2])
+    window = spread_shells(torch.from_numpy(curve).to(transform.real.dtype), size, 3)
+    return to_real(transform * window, size, 3)

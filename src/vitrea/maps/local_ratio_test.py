@@ -145,13 +145,16 @@ def _filters(box: int, extent: float, wavelength: float) -> tuple[tuple[Tensor, 
     return axes, torch.exp(-0.5 * (unit * radius).square()) * high_pass * inside
 
 
-def _filter(order: tuple[int, int, int], axes: tuple[Tensor, ...], radial: Tensor) -> Tensor:
-    """Return a filter without its factor ``i ** sum(order)``, which makes the outcome real."""
+def _monomial(order: tuple[int, int, int], axes: tuple[Tensor, ...]) -> Tensor:
+    """Return what tells a filter from the others, without its factor ``i ** sum(order)``, which makes it real."""
+    (x, y, z), (a, b, c) = axes, order
     normalisation = math.sqrt(math.prod(math.factorial(power) for power in order))
-    weights = radial / normalisation
-    for axis, power in zip(axes, order, strict=True):
-        weights = weights * axis**power
-    return weights
+    return (z**c * y**b / normalisation) * x**a  # two axes make a plane: only the last product is over the grid
+
+
+def _filter(order: tuple[int, int, int], axes: tuple[Tensor, ...], radial: Tensor) -> Tensor:
+    """Return a filter without its factor ``i ** sum(order)``."""
+    return radial * _monomial(order, axes)
 
 
 @dataclass(frozen=True)
@@ -182,10 +185,11 @@ def _statistic(whitened: Tensor, voxel_size: float, wavelength: float, size: int
     # Without the scale that keeps grey values: noise keeps its unit power instead.
     transform = crop_fourier(whitened, size, box, 3) * (size / box) ** 1.5
     axes, radial = _filters(box, extent, wavelength)
+    even = transform * radial
+    odd = even * 1j
     total = torch.zeros((box,) * 3)
     for order in ORDERS:
-        filtered = transform * _filter(order, axes, radial)
-        total += to_real(filtered * 1j if sum(order) % 2 else filtered, box, 3).square()
+        total += to_real((odd if sum(order) % 2 else even) * _monomial(order, axes), box, 3).square()
     pooled = to_real(to_fourier(total, 3) * _pooling(box, extent, wavelength), box, 3)
     return pooled, _null(box, extent, wavelength)
 
@@ -202,8 +206,7 @@ def _null(box: int, extent: float, wavelength: float) -> _Null:
     the sum of variances; the variance is ``2 ∫ q(u) Σ C_ij(u)²`` with q the autocorrelation of the average's weights
     (Isserlis' theorem). It vanishes within a few wavelengths, so that a part of the grid will do.
     """
-    axes, radial = _filters(box, extent, wavelength)
-    mean = _mean([_filter(order, axes, radial) for order in ORDERS], box)
+    mean = _mean(*_filters(box, extent, wavelength), box)
     part = min(box, 2 * math.ceil(0.5 * _CORRELATED * wavelength * box / extent))
     length = extent * part / box
     axes, radial = _filters(part, length, wavelength)
@@ -218,15 +221,20 @@ def _null(box: int, extent: float, wavelength: float) -> _Null:
     smoothed = to_real(to_fourier(squared, 3) * _pooling(part, length, wavelength).square(), part, 3)
     variance = 2.0 * float(smoothed[part // 2, part // 2, part // 2])
     # A part of the grid samples the filters' edges more coarsely, to which the ratio of variance and mean is blind.
-    variance *= (mean / _mean(filters, part)) ** 2
+    variance *= (mean / _mean(axes, radial, part)) ** 2
     # On grids as fine as this a finer one would change nothing.
     return _Null(mean, variance, _skewness(min(2.0 * _HIGHEST, wavelength * box / extent)))
 
 
-def _mean(filters: Sequence[Tensor], box: int) -> float:
-    """Return the mean of the statistic in noise of unit power."""
-    weights = redundancy(box)
-    return sum(float((one.square() * weights).sum(dtype=torch.float64)) for one in filters) / box**3
+def _mean(axes: tuple[Tensor, ...], radial: Tensor, box: int) -> float:
+    """Return the mean of the statistic in noise of unit power: the sum of the squares of all filters.
+
+    With q² = x² + y² + z² the squares of the second order sum to q⁴ / 2, those of the third to q⁶ / 6.
+    """
+    x, y, z = axes
+    squared = x.square() + y.square() + z.square()
+    power = (radial * squared).square() * (1 / 2 + squared / 6) * redundancy(box)
+    return float(power.sum(dtype=torch.float64)) / box**3
 
 
 @cache
