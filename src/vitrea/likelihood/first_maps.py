@@ -136,30 +136,46 @@ def _is_round(settings: Settings) -> bool:
 
 def recipe(settings: Settings, scheme: Scheme, annealing: bool, pixel_size: float) -> Recipe:
     """Choose how to make first maps of particles with a point group, from images with a pixel size in Å."""
-    detail = finest_detail(settings, scheme)
     if _is_round(settings):
-        reach = min(ROUND_RANGE * detail, settings.offset_range)
-        return Recipe(
-            "batches", ROUND_BEGIN * detail, detail, ROUND_ORDER, pixel_size, reach, ROUND_ITERATIONS, ROUND_BATCH,
-            ROUND_BATCH, False,
-        )  # fmt: skip
-    several = scheme.classes > 1
-    most = max(FEWEST_PARTICLES, MOST_PARTICLES // len(symmetry_matrices(settings.symmetry)))
-    first, last = min(scheme.particles_per_class, most // FIRST_PART), most
-    if several:
-        first = last = min(scheme.particles_per_class, BATCH_OF_CLASSES)
-    return Recipe(
-        schedule="batches" if several else "auto",
+        return _recipe_if_round(settings, scheme, pixel_size)
+    plain = Recipe(
+        schedule="auto",
         begin_resolution=scheme.start_resolution,
-        detail=detail,
+        detail=finest_detail(settings, scheme),
         healpix_order=min(_coarse_order(settings.symmetry), settings.healpix_order),
         offset_step=max(settings.offset_step, 1.5 * pixel_size),
         offset_range=settings.offset_range,
-        iterations=ITERATIONS_OF_CLASSES if several else ITERATIONS,
-        particles=first,
-        particles_at_end=last,
+        iterations=ITERATIONS,
+        particles=scheme.particles_per_class,
+        particles_at_end=max(FEWEST_PARTICLES, MOST_PARTICLES // len(symmetry_matrices(settings.symmetry))),
         annealing=annealing,
-        finer_from=FINER_FROM if several else 1.0,
+    )
+    if scheme.classes == 1:
+        return replace(plain, particles=min(plain.particles, plain.particles_at_end // FIRST_PART))
+    batch = min(plain.particles, BATCH_OF_CLASSES)
+    return replace(
+        plain,
+        schedule="batches",
+        iterations=ITERATIONS_OF_CLASSES,
+        particles=batch,
+        particles_at_end=batch,
+        finer_from=FINER_FROM,
+    )
+
+
+def _recipe_if_round(settings: Settings, scheme: Scheme, pixel_size: float) -> Recipe:
+    detail = finest_detail(settings, scheme)
+    return Recipe(
+        schedule="batches",
+        begin_resolution=ROUND_BEGIN * detail,
+        detail=detail,
+        healpix_order=ROUND_ORDER,
+        offset_step=pixel_size,
+        offset_range=min(ROUND_RANGE * detail, settings.offset_range),
+        iterations=ROUND_ITERATIONS,
+        particles=ROUND_BATCH,
+        particles_at_end=ROUND_BATCH,
+        annealing=False,
     )
 
 
