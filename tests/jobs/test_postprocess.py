@@ -16,7 +16,7 @@ from vitrea.cli.main import main
 from vitrea.formats.mrc import read_map, write_map
 from vitrea.jobs.base import Context
 from vitrea.jobs.postprocess import JOB
-from vitrea.maps.masking import sphere_mask
+from vitrea.maps.masking import lowpass_density, soften, sphere_mask
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
 from vitrea.records.recorder import SilentRecorder
@@ -88,6 +88,32 @@ def test_all_files_are_written_with_relions_names_and_labels(halves: Path) -> No
     assert events["postprocess"]["resolution_angstrom"] == pytest.approx(general["rlnFinalResolution"])
     assert np.allclose(density(halves, "post_masked.mrc"), density(halves) * read_map(folder / "mask.mrc").voxels)
     assert all((folder / f"out/post_{name}.png").read_bytes()[1:4] == b"PNG" for name in ("fsc", "guinier"))
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("mask", ["soft.mrc", "tight.mrc", ""])
+def test_half_maps_of_pure_noise_have_no_resolution(tmp_path: Path, mask: str) -> None:
+    """Neither a soft sphere, nor a ragged mask of 3% of the box, nor the mask chosen make noise pass for a map."""
+    rng = np.random.default_rng(8)
+    size = 48
+    for half in (1, 2):
+        noise = rng.normal(size=(size,) * 3).astype(np.float32)
+        write_map(tmp_path / f"run_half{half}_unfil.mrc", Map(noise, 2.0))
+    ragged = lowpass_density(rng.normal(size=(size,) * 3).astype(np.float32), 16.0, 2.0) * sphere_mask(size, 14.0, 4.0)
+    write_map(tmp_path / "soft.mrc", Map(sphere_mask(size, 14.0, 6.0), 2.0))
+    write_map(tmp_path / "tight.mrc", Map(soften(ragged > 1.2 * ragged.std(), 3.0), 2.0))
+    half1 = tmp_path / "run_half1_unfil.mrc"
+    if not mask:
+        with pytest.raises(InputError, match="no density stands out of the noise"):
+            run(half1, auto_mask=True)
+        return
+    recorder = run(half1, mask=tmp_path / mask, force_mask=True)
+    assert dict(recorder.events)["postprocess"]["resolution_angstrom"] == np.inf
+    assert any(text["text"].startswith("No resolution") for name, text in recorder.events if name == "text")
+    fsc = starfile.read(tmp_path / "out/post.star", always_dict=True)["fsc"]
+    noise_band = starfile.read(tmp_path / "out/post.star", always_dict=True)["noise"]
+    corrected = fsc["rlnFourierShellCorrelationCorrected"].to_numpy()
+    assert (corrected[3:] < np.maximum(0.143, 3 * noise_band.iloc[3:, -1].to_numpy())).all()
 
 
 @pytest.mark.usefixtures("no_pictures")

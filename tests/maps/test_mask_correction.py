@@ -52,7 +52,8 @@ def test_pure_noise_has_no_resolution(name: str) -> None:
     That is 0.143 where a shell holds enough samples in the mask, and three standard deviations of noise where not.
     """
     found = [measure(name, 0.0, seed) for seed in SEEDS]
-    assert max(fsc.final_shell for fsc in found) <= 4
+    assert max(fsc.corrected_shell for fsc in found) <= 4
+    assert [(fsc.told_shell, fsc.resolution) for fsc in found] == [(0, np.inf)] * len(found)
     # Masks so small that one draw of random phases could make noise pass for signal: all draws' mean is taken.
     assert {fsc.draws for fsc in found} == {0}
     assert all((fsc.corrected < fsc.above_noise)[3:].all() for fsc in found)
@@ -92,6 +93,7 @@ def test_no_mask_raises_the_corrected_curve() -> None:
     assert feigned["tight"] > 0.25
     assert feigned["tight and hard"] > 0.6
     for each in found.values():
+        assert all(fsc.told_shell >= 6 and fsc.final_shell == fsc.corrected_shell for fsc in each)
         # The filter that made the signal ends at shell 8 with an edge of two shells; one more by chance.
         assert all(8 <= fsc.final_shell <= 10 for fsc in each)
         assert np.mean([fsc.corrected[beyond:] for fsc in each], axis=0).max() < FSC_THRESHOLD

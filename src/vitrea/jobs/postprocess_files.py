@@ -210,6 +210,8 @@ def resolution_words(result: Postprocessed) -> str:
     """Return the final resolution in words, also where there is none."""
     if np.isfinite(result.fsc.resolution):
         return f"Final resolution {result.fsc.resolution:.2f} Å (FSC = {FSC_THRESHOLD})"
+    if result.fsc.corrected_shell:
+        return f"No resolution: up to where the FSC falls below {FSC_THRESHOLD} no shell is told from noise"
     return f"No resolution: the FSC is below {FSC_THRESHOLD} from the first shell on"
 
 

@@ -271,7 +271,8 @@ def _randomisation_findings(fsc: HalfMapFsc, settings: FscSettings) -> list[Find
 
 def _shape_findings(fsc: HalfMapFsc) -> list[Finding]:
     """Judge the course of the corrected curve (the unmasked one without a mask) and of the unmasked one."""
-    curve, found = fsc.corrected, []
+    curve, last, found = fsc.corrected, fsc.corrected_shell, []
+    reached = shell_resolution(last, fsc.voxel_size, fsc.size)
     if (fsc.unmasked[1:] >= FSC_THRESHOLD).all():
         found.append(
             Finding(
@@ -282,7 +283,7 @@ def _shape_findings(fsc: HalfMapFsc) -> list[Finding]:
             )
         )
     tail = curve[-max(3, len(curve) // 10) :]
-    crossed = fsc.final_shell < len(curve) - 1 - len(tail)
+    crossed = last < len(curve) - 1 - len(tail)
     if float(tail.mean()) > FSC_THRESHOLD and not crossed:
         found.append(
             Finding(
@@ -291,33 +292,35 @@ def _shape_findings(fsc: HalfMapFsc) -> list[Finding]:
                 "data, limit the resolution; extract with smaller pixels",
             )
         )
-    elif float(tail.mean()) > _PLATEAU and fsc.final_shell < len(curve) - 1 - _FALLING * len(tail):
+    elif float(tail.mean()) > _PLATEAU and last < len(curve) - 1 - _FALLING * len(tail):
         found.append(
             Finding(
                 "FSC not zero at Nyquist",
-                f"the FSC falls below {FSC_THRESHOLD} at {fsc.resolution:.1f} Å but stays near {tail.mean():.2f} up "
+                f"the FSC falls below {FSC_THRESHOLD} at {reached:.1f} Å but stays near {tail.mean():.2f} up "
                 "to Nyquist: the halves share something that is not structure (duplicate particles, a mask's edge, an "
                 "artefact of processing), and the resolution may be too good",
             )
         )
-    last = fsc.final_shell
     if fsc.noise is not None and 0 < last < len(curve) - 1 and curve[last] < fsc.above_noise[last]:
+        told = shell_resolution(fsc.told_shell, fsc.voxel_size, fsc.size)
+        how_far = f"it is told from noise down to {told:.1f} Å" if fsc.told_shell else "no shell is told from noise"
         found.append(
             Finding(
                 "resolution not told from noise",
-                f"at the resolution found the FSC is {curve[last]:.2f}, but noise alone reaches "
-                f"{fsc.above_noise[last]:.2f} there (three standard deviations), so few independent samples does a "
-                "shell hold: do not quote this resolution; give maps that agree, a wider mask or a larger box",
+                f"where the FSC falls below {FSC_THRESHOLD}, at {reached:.1f} Å, it is {curve[last]:.2f}, but noise "
+                f"alone reaches {fsc.above_noise[last]:.2f} there (three standard deviations), so few independent "
+                f"samples does a shell hold; {how_far}: do not quote this resolution; give maps that agree, a wider "
+                "mask or a larger box",
             )
         )
     beyond = (curve >= fsc.above_noise)[last + 1 :]
     runs = [start for start in range(len(beyond) - _RUN + 1) if beyond[start : start + _RUN].all()]
     if runs:
-        at = shell_resolution(fsc.final_shell + 1 + runs[0], fsc.voxel_size, fsc.size)
+        at = shell_resolution(last + 1 + runs[0], fsc.voxel_size, fsc.size)
         found.append(
             Finding(
                 "FSC rises again",
-                f"the FSC falls below {FSC_THRESHOLD} at {fsc.resolution:.1f} Å and is above it again from {at:.1f} Å "
+                f"the FSC falls below {FSC_THRESHOLD} at {reached:.1f} Å and is above it again from {at:.1f} Å "
                 "on: look at the curve; errors of the CTF, duplicate particles or a mask do that, and the resolution "
                 "told is the first fall",
             )

@@ -117,9 +117,28 @@ class HalfMapFsc:
     draws: int | None = None
 
     @property
-    def final_shell(self) -> int:
+    def corrected_shell(self) -> int:
         """Last shell before the corrected curve first falls below 0.143."""
         return last_shell_above(self.corrected.tolist(), FSC_THRESHOLD)
+
+    @property
+    def told_shell(self) -> int:
+        """Last shell before the corrected curve first falls to where noise may be, but not beyond `corrected_shell`.
+
+        First shells of so few samples that noise might reach 1 tell nothing and are passed over.
+        """
+        least, told = self.above_noise, 0
+        for shell in range(1, self.corrected_shell + 1):
+            if least[shell] < 1.0:
+                if self.corrected[shell] < least[shell]:
+                    break
+                told = shell
+        return told
+
+    @property
+    def final_shell(self) -> int:
+        """`corrected_shell`, which is RELION's; 0 where no shell up to it is told from noise."""
+        return self.corrected_shell if self.told_shell else 0
 
     @property
     def resolution(self) -> float:

@@ -77,7 +77,7 @@ def postprocess(
     """
     settings = settings or SharpeningSettings()
     fsc = measured = half_map_fsc(half1, half2, voxel_size, mask, measure)
-    set_aside = mask is not None and not force_mask and fsc.unmasked_shell > fsc.final_shell
+    set_aside = mask is not None and not force_mask and fsc.unmasked_shell > fsc.corrected_shell
     if set_aside:
         fsc = fsc.without_mask()
     density, bfactor, guinier = sharpen((half1 + half2) / 2, voxel_size, fsc.corrected, fsc.final_shell, settings)
