@@ -67,9 +67,9 @@ def test_a_nearly_round_molecule_is_believed(nearly_round: tuple[Any, NDArray[np
     simulation, true = nearly_round
     run, state = given(simulation, true)
     verdict = run.judge(state)
-    assert verdict.confident and verdict.particles == 60
+    assert verdict.confident and verdict.particles == 80
     ball = radial_real_profile(torch.from_numpy(true)).numpy()
-    chosen = run.held_out()[1::2]
+    chosen = run.judges()
     likelihoods = [
         run.log_likelihood(again.models[0], chosen, 5, again)
         for again in (state, given(simulation, ball)[1])
@@ -96,5 +96,5 @@ def test_maps_of_noise_are_not_believed(simulate: Callable[..., Any], symmetry: 
     while not state.progress.finished:
         state = run.step(state)
     verdict = run.judge(state)
-    assert verdict.particles == 40 and not verdict.confident
+    assert verdict.particles == 53 and not verdict.confident
     assert verdict.gain < 0.02

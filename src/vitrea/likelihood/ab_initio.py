@@ -157,6 +157,14 @@ class AbInitio(Classification):
         order = np.random.default_rng([self.settings.seed, 8]).permutation(count)
         return np.sort(order[: min(wanted, count // 2)])
 
+    def choosers(self) -> NDArray[np.int64]:
+        """Return those that were held out and choose among first maps: a third, since right ones are far ahead."""
+        return self.held_out()[::3]
+
+    def judges(self) -> NDArray[np.int64]:
+        """Return the others that were held out: those that chose a map would speak well of it, whatever it is."""
+        return np.setdiff1d(self.held_out(), self.choosers())
+
     def members(self) -> NDArray[np.int64]:
         """Return the particles that take part, ascending."""
         return np.setdiff1d(np.arange(len(self.data)), self.held_out())
@@ -232,8 +240,7 @@ class AbInitio(Classification):
 
         As far as a first map goes: finer detail than the coarse grid can place would count against it.
         """
-        # Those that chose the first map would speak well of it, whatever it is.
-        chosen, model = self.held_out()[1::2], state.models[0]
+        chosen, model = self.judges(), state.models[0]
         radius = max(min(state.progress.current_size // 2, self.data.box_size // 2), 1)
         limit = int(np.ceil(self.box_angstrom / max(self.scheme.finish_resolution, FINEST_DETAIL)))
         fair = self._fair()

@@ -309,7 +309,7 @@ def _rows(particles: ParticleState, chosen: NDArray[np.int64]) -> ParticleState:
 
 def _compare(run: AbInitio, states: Sequence[RunState]) -> NDArray[np.float64]:
     """Return the mean log-likelihood of particles not used under the maps of each start, all else being the same."""
-    first, chosen = states[0].models[0], run.held_out()[::2]
+    first, chosen = states[0].models[0], run.choosers()
     radius = min(int(np.ceil(run.box_angstrom / run.scheme.finish_resolution)), run.data.box_size // 2)
 
     def mean(state: RunState) -> float:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitrea.fourier.fsc import fourier_shell_correlation, mask_corrected_fsc, randomise_phases
+from vitrea.fourier.filters import splice
+from vitrea.fourier.fsc import fourier_shell_correlation, without_mask_correlation
+from vitrea.fourier.masked_noise import mean_random_phase_fsc
 from vitrea.fourier.packed import packed_samples
 from vitrea.fourier.shells import radial_power_spectrum
 from vitrea.geometry.masks import soft_sphere
@@ -65,26 +66,36 @@ class Maximiser:
     keep_prior: bool = False
     smallest_offset: float = 0.5
 
-    def halves(self, sums: tuple[Sums, Sums], models: tuple[Model, Model], join_radius: float) -> tuple[Model, Model]:
-        """Make the two half models; the sums' accumulators are completed and joined at low resolution on the way.
+    def halves(
+        self, sums: tuple[Sums, Sums], models: tuple[Model, Model], shared_radius: float, join: bool = True
+    ) -> tuple[Model, Model]:
+        """Make the two half models; the sums' accumulators are completed, and joined at low resolution, on the way.
 
         Parameters
         ----------
         sums, models
             Of half sets 1 and 2; the models are those the sums were made with.
-        join_radius : float
-            Fourier radius in pixels up to which the halves are joined.
+        shared_radius : float
+            Fourier radius in pixels up to which the halves have something in common.
+        join : bool
+            Join them up to there: without a common frame the halves would drift apart.
         """
         one, two = (half.accumulators[0] for half in sums)
         self.complete((one, two))
-        join_below(one, two, join_radius)
+        shared = int(shared_radius)
+        if join:
+            join_below(one, two, shared_radius)
         plain = [half.reconstruct() for half in (one, two)]
-        # What the halves share would leak into the next shells through the edges of box and mask: it must not pass for
-        # agreement.
-        shared = int(join_radius)
+        # What the halves have in common would leak into the next shells through the edges of box and mask: it must not
+        # pass for agreement.
         apart = [half.reconstruct(above=shared) for half in (one, two)]
-        fsc = self._fsc(apart[0], apart[1], shared + 1)
-        fsc[: shared + 1] = 1.0
+        if join:
+            fsc = self._fsc(apart[0], apart[1], shared + 1)
+            fsc[: shared + 1] = 1.0
+        else:
+            plain = [splice(whole, fine, shared) for whole, fine in zip(plain, apart, strict=True)]
+            fsc = self._fsc(plain[0], plain[1], 1)
+            fsc[0] = 1.0
         fsc[np.arange(len(fsc)) > one.radius] = 0.0
         first, second = (
             self._statistics(
@@ -149,10 +160,9 @@ class Maximiser:
         if not self.settings.solvent_correct_fsc or len(low) == 0:
             return unmasked
         mask = torch.from_numpy(self.solvent_mask).to(first.device)
-        generator = torch.Generator(first.device).manual_seed(self.settings.seed)
-        randomise = partial(randomise_phases, generator=generator)
-        _, _, corrected = mask_corrected_fsc(first, second, mask, int(low[0]), randomise)
-        fsc: FloatArray = corrected.cpu().numpy()
+        masked = fourier_shell_correlation(first * mask, second * mask).double()
+        randomised = mean_random_phase_fsc(first, second, mask, int(low[0]))
+        fsc: FloatArray = without_mask_correlation(masked, randomised, int(low[0])).cpu().numpy()
         return fsc
 
     def joined(self, sums: tuple[Sums, Sums], models: tuple[Model, Model]) -> Model:

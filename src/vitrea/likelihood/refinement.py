@@ -4,27 +4,88 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from vitrea.compute.memory import return_freed_memory
-from vitrea.fourier.filters import lowpass
+from vitrea.fourier.filters import lowpass_window
+from vitrea.fourier.masked_noise import noise_deviation
+from vitrea.fourier.transforms import to_fourier, to_real
+from vitrea.geometry.masks import soft_sphere
 from vitrea.geometry.sampling import orientation_grid, perturbation
+from vitrea.geometry.symmetry import symmetry_matrices
 from vitrea.likelihood.data import ImagePreparer
 from vitrea.likelihood.expectation import Expectation
 from vitrea.likelihood.maximisation import Maximiser
 from vitrea.likelihood.run import Run, collect
-from vitrea.likelihood.schedule import has_converged, update_changes, update_resolution, update_sampling
+from vitrea.likelihood.schedule import (
+    RESOLVED_FSC,
+    Evidence,
+    has_converged,
+    update_changes,
+    update_resolution,
+    update_sampling,
+)
 from vitrea.likelihood.search import Search
 from vitrea.likelihood.state import Model, ParticleState, Progress, RunState, Sampling, new_class
 from vitrea.matching.reference import ReferenceSet
+
+# Width in shells of the edge of the filter on the start map.
+START_EDGE = 1.0
+# First zero of the transform of a disc of diameter one.
+AIRY = 1.22
+# Standard deviations at which an FSC is told from chance.
+SIGNIFICANT = 3.0
 
 
 @dataclass(frozen=True)
 class Refinement(Run):
     """A gold-standard refinement."""
+
+    @cached_property
+    def mask_reach(self) -> float:
+        """How far, in Fourier pixels, masks carry what is in one shell: the first zero of the transform of a disc.
+
+        The narrower of the particles' mask and the solvent mask counts, the latter taken for a ball of its volume.
+        """
+        diameter = self.settings.particle_diameter
+        if self.settings.flatten_solvent:
+            volume = float(self.solvent_mask.sum(dtype=np.float64)) * self.data.pixel_size**3
+            diameter = min(diameter, (6.0 * volume / np.pi) ** (1 / 3))
+        return AIRY * self.box_angstrom / diameter
+
+    @property
+    def join_radius(self) -> float:
+        """Fourier radius in pixels up to which the halves are joined."""
+        return self.box_angstrom / self.settings.join_resolution
+
+    @property
+    def start_radius(self) -> float:
+        """Fourier radius in pixels up to which both halves begin with one map; 0 where that is not filtered."""
+        resolution = self.settings.initial_resolution
+        return self.box_angstrom / resolution if resolution > 0 else 0.0
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What an agreement of half maps must exceed.
+
+        In a shell of n independent samples noise has an FSC of more than 3 / sqrt(n + 8) once in 740 shells (Student's
+        t of a correlation). A point group of g operators leaves one sample of g. Up to the resolution of the start map,
+        or that of the join, agreement is taken for granted.
+        """
+        settings, size = self.settings, self.data.box_size
+        mask = self.solvent_mask if settings.solvent_correct_fsc else soft_sphere(size, size / 2, 0.0)
+        operators = len(symmetry_matrices(settings.symmetry))
+        samples = noise_deviation(torch.from_numpy(mask.astype(np.float32))).numpy() ** -2 / operators
+        threshold = np.maximum(RESOLVED_FSC, SIGNIFICANT / np.sqrt(np.maximum(samples, 1.0) - 1.0 + SIGNIFICANT**2))
+        common = max(self.start_radius, self.join_radius)
+        threshold[: int(common) + 1] = RESOLVED_FSC
+        # Without a filter the start map's resolution is not known: nothing could be told from it.
+        inherited = int(common + self.mask_reach) if self.start_radius > 0 else 0
+        return Evidence(threshold, int(self.start_radius), inherited)
 
     def start(self, start_map: NDArray[np.float32], particles: ParticleState) -> RunState:
         """Return the state before the first iteration.
@@ -38,7 +99,9 @@ class Refinement(Run):
         settings, size = self.settings, self.data.box_size
         voxels = torch.from_numpy(np.ascontiguousarray(start_map, dtype=np.float32))
         if settings.initial_resolution > 0:
-            voxels = lowpass(voxels, settings.initial_resolution, self.data.pixel_size)
+            # The edge ends where RELION's has its middle: what halves begin with must not pass for what they found.
+            window = lowpass_window(size, 3, self.start_radius - START_EDGE / 2, START_EDGE, dtype=voxels.dtype)
+            voxels = to_real(to_fourier(voxels, 3) * window, size, 3)
         grid = orientation_grid(settings.healpix_order, settings.symmetry)
         halves = []
         for half in (1, 2):
@@ -78,7 +141,9 @@ class Refinement(Run):
         poses = self.poses(sampling)
         models = tuple(matching_prior(model, poses.direction_count) for model in state.models)
         step = poses.orientations.step / 2**settings.oversampling
-        local_sigma = settings.local_sigma_factor * step if sampling.local and not first else 0.0
+        # Where no pose is known yet, the first search must be global however fine its steps are.
+        local = sampling.local and (iteration > 1 or bool(state.particles.eulers.any()))
+        local_sigma = settings.local_sigma_factor * step if local else 0.0
         search = Search(poses, local_sigma, correlation=first)
         sums = []
         for half in (0, 1):
@@ -101,7 +166,9 @@ class Refinement(Run):
         self.recorder.stage(f"iteration {iteration}, reconstruction")
         maximiser = Maximiser(self.data, settings, self.solvent_mask, keep_noise=first)
         pair = (sums[0], sums[1])
-        halves = maximiser.halves(pair, (models[0], models[1]), self.box_angstrom / settings.join_resolution)
+        # Joined halves keep one frame for the next iteration; after the last one nothing follows that would need it.
+        shared = max(self.join_radius, self.start_radius) if last else self.join_radius
+        halves = maximiser.halves(pair, (models[0], models[1]), shared, join=not last)
         joined = maximiser.joined(pair, halves) if last else None
         if joined is not None:
             joined = _joined_statistics(joined, halves)
@@ -111,7 +178,7 @@ class Refinement(Run):
         progress = update_changes(progress, sampling, rotation, offset)
         model = joined or halves[0]
         group = model.classes[0]
-        progress = update_resolution(progress, group.ssnr, group.fsc, self.box_angstrom)
+        progress = update_resolution(progress, group.ssnr, group.fsc, self.box_angstrom, self.evidence)
         progress = replace(progress, converged=not last and has_converged(progress), finished=last)
         return RunState(iteration, halves, sampling, progress, particles, joined)
 

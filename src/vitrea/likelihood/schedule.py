@@ -7,7 +7,7 @@ the accuracy with which the data determine poses; then a last iteration uses all
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,8 @@ SETTLING = 1.03
 GRID_NOISE = 0.4
 # A step finer than this fraction of the accuracy is finer than the data can tell.
 ACCURACY_FRACTION = 0.75
+# Half maps agree where their FSC is at least this (Rosenthal & Henderson 2003, doi:10.1016/j.jmb.2003.07.013).
+RESOLVED_FSC = 0.143
 # An FSC above this at the edge of the comparison says that there is more to see beyond it.
 HIGH_FSC = 0.2
 # Stands for a change or an accuracy not yet known, as in RELION's files.
@@ -29,12 +31,32 @@ UNKNOWN = 999.0
 LARGEST_FINE_STEP = 1.5
 
 
-def resolved_shell(ssnr: FloatArray, fsc: FloatArray) -> int:
-    """Return the last shell in which signal outweighs noise, before the FSC first falls below 0.143.
+@dataclass(frozen=True)
+class Evidence:
+    """What the agreement of two half maps must exceed before it is believed.
+
+    Attributes
+    ----------
+    threshold : ndarray, shape [shells]
+        The least FSC that counts: 0.143, or more where so few independent samples make a shell that noise reaches it.
+    given : int
+        Last shell of the start map, which was believed beforehand.
+    inherited : int
+        Last shell that the start map, or what the halves share, reaches through the masks: agreement up to there may be
+        what both halves were begun with.
+    """
+
+    threshold: FloatArray
+    given: int
+    inherited: int
+
+
+def resolved_shell(ssnr: FloatArray, fsc: FloatArray, threshold: FloatArray | float = RESOLVED_FSC) -> int:
+    """Return the last shell in which signal outweighs noise, before the FSC first falls below a threshold.
 
     Dips of the signal on the way do not count, as in RELION; beyond a gap in the FSC a high value is chance.
     """
-    low = np.flatnonzero(fsc[1:] < 0.143)
+    low = np.flatnonzero((fsc < threshold)[1:])
     supported = int(low[0]) + 1 if len(low) else len(fsc)
     above = np.flatnonzero(ssnr[:supported] >= 1.0)
     return int(above[-1]) if len(above) else 0
@@ -46,8 +68,13 @@ def signal_shell(ssnr: FloatArray) -> int:
     return int(low[0]) if len(low) else len(ssnr) - 1
 
 
-def update_resolution(progress: Progress, ssnr: FloatArray, fsc: FloatArray, box_angstrom: float) -> Progress:
+def update_resolution(
+    progress: Progress, ssnr: FloatArray, fsc: FloatArray, box_angstrom: float, evidence: Evidence | None = None
+) -> Progress:
     """Return the progress with resolution and image size as the new FSC allows.
+
+    The next comparison reaches as far as the FSC does; what is claimed beside it does not count what the start map
+    may have brought.
 
     Parameters
     ----------
@@ -55,20 +82,26 @@ def update_resolution(progress: Progress, ssnr: FloatArray, fsc: FloatArray, box
     ssnr, fsc : ndarray, shape [shells]
     box_angstrom : float
         Box size in Å.
+    evidence : Evidence, optional
+        Without it every FSC of 0.143 counts.
     """
     shells = len(fsc) - 1
-    shell = max(resolved_shell(ssnr, fsc), 1)
-    resolution = box_angstrom / shell
-    improved = resolution < progress.best_resolution * (1 - 1e-9)
+    threshold = RESOLVED_FSC if evidence is None else evidence.threshold
+    shell = max(resolved_shell(ssnr, fsc, threshold), 1)
+    claimed = shell
+    if evidence is not None and shell <= evidence.inherited:
+        claimed = max(min(shell, evidence.given), 1)
+    best = box_angstrom / shell
+    improved = best < progress.best_resolution * (1 - 1e-9)
     first_half = next((s for s in range(1, shells + 1) if fsc[s] < 0.5), shells)
-    first_seventh = next((s for s in range(1, shells + 1) if fsc[s] < 0.143), shells)
+    first_seventh = next((s for s in range(1, shells + 1) if fsc[s] < RESOLVED_FSC), shells)
     increment = max(progress.increment, first_seventh - first_half + 5)
     high = bool(fsc[max(progress.current_size // 2 - 1, 0)] > HIGH_FSC)
     reach = shell + (round(0.25 * shells) if high else increment)
     return replace(
         progress,
-        resolution=resolution,
-        best_resolution=min(resolution, progress.best_resolution),
+        resolution=box_angstrom / claimed,
+        best_resolution=min(best, progress.best_resolution),
         stalled_resolution=0 if improved else progress.stalled_resolution + 1,
         increment=increment,
         high_fsc_at_limit=high,

@@ -118,9 +118,9 @@ class Progress:
     Attributes
     ----------
     resolution : float
-        Current resolution, Å.
+        What the last iteration may claim, Å.
     best_resolution : float
-        Best so far, Å.
+        The finest at which half maps have agreed so far, Å; what the start map may have brought counts here.
     current_size : int
         Diameter in Fourier pixels of the comparison in the next iteration.
     increment : int
