@@ -9,7 +9,7 @@ import tifffile
 
 from vitrea.formats.atomic_models import read_atoms
 from vitrea.formats.coordinates import write_coordinates
-from vitrea.formats.micrograph_files import micrographs_from_images, write_micrographs
+from vitrea.formats.micrograph_files import micrographs_from_images, movies_from_images, write_micrographs
 from vitrea.formats.mrc import write_map, write_stack
 from vitrea.formats.particle_files import write_particles
 from vitrea.formats.star import write_star
@@ -91,6 +91,8 @@ def write_exposures() -> None:
         ["Micrographs/mic1.mrc", "Micrographs/mic2.mrc"], GivenOptics(1.5, 300, 2.7, 0.1)
     )
     write_micrographs("micrographs.star", micrographs)
+    movies = movies_from_images(["Movies/movie1.tif", "Movies/movie2.tif"], GivenOptics(1.5, 300, 2.7, 0.1))
+    write_micrographs("movies.star", movies)
 
 
 def write_validation_files(particles: Particles) -> None:

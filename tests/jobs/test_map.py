@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from vitrea.cli.main import main
 from vitrea.formats.image_files import open_image_file
-from vitrea.formats.micrograph_files import micrographs_from_images, read_micrographs, write_micrographs
+from vitrea.formats.micrograph_files import (
+    micrographs_from_images,
+    movies_from_images,
+    read_micrographs,
+    read_movies,
+    write_micrographs,
+)
 from vitrea.formats.mrc import open_stack, read_header, read_map, write_map, write_stack
 from vitrea.formats.particle_files import read_particles, write_particles
 from vitrea.formats.star import read_star
@@ -218,6 +224,46 @@ def test_frames_are_summed_and_images_averaged(run: Callable[..., int]) -> None:
     assert np.allclose(open_stack("sum.mrc")[0], frames[1:4].sum(0), atol=1e-6)
     assert run("movie.mrcs", "mean.mrc", "--average") == 0
     assert np.allclose(open_stack("mean.mrc")[0], frames.mean(0), atol=1e-6)
+
+
+def test_frames_of_all_movies_of_a_list_are_summed(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("Movies").mkdir()
+    frames = [noise(count, 8, 12, seed=count) for count in (5, 4, 1)]
+    for number, movie in enumerate(frames):
+        write_stack(f"Movies/m{number}.mrcs", movie, 1.5)
+    movies = movies_from_images([f"Movies/m{n}.mrcs" for n in range(3)], GivenOptics(1.5, 300, 2.7, 0.1))
+    write_micrographs("movies.star", movies)
+    assert run("movies.star", "sums.star", "--avg_first", 2, "--avg_last", 4, "--rescale_angpix", 3) == 0
+    sums = read_micrographs("sums.star")
+    assert sums.names.tolist() == ["sums/Movies/m0.mrc", "sums/Movies/m1.mrc"]
+    assert (sums.optics[0].pixel_size, sums.optics[0].original_pixel_size) == pytest.approx((3.0, 1.5))
+    assert open_stack("sums/Movies/m0.mrc").shape == (1, 4, 6)
+    assert "set aside: --avg_first 2 --avg_last 4: Movies/m2.mrcs has frames 1 to 1" in capsys.readouterr().err
+    assert run("movies.star", "pairs.star", "--avg_bin", 2) == 0
+    pairs = read_movies("pairs.star")
+    assert pairs.names.tolist() == ["pairs/Movies/m0.mrcs", "pairs/Movies/m1.mrcs"]
+    expected = [frames[1][:2].sum(0), frames[1][2:].sum(0)]
+    assert np.allclose(open_stack("pairs/Movies/m1.mrcs"), expected, atol=1e-6)
+    assert run("movies.star", "none.star", "--avg_first", 9) == 1
+    assert run("pairs.star", "again.star", "--avg_bin", 3) == 1
+
+
+def test_images_of_a_list_are_drawn_in_its_order(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    write_stack("a.mrcs", np.stack([np.full((8, 8), value, np.float32) for value in (0, 1)]), 2.0)
+    write_stack("b.mrcs", np.full((1, 8, 8), 0.5, np.float32), 2.0)
+    names = {"rlnImageName": text_column(["1@b.mrcs", "2@a.mrcs", "1@a.mrcs"]), "rlnOpticsGroup": np.ones(3, int)}
+    write_particles("p.star", Particles(Table(names), (Optics(2.0, 8, 300.0, 2.7, 0.1),)))
+    scale = ("--black", 0, "--white", 1, "--columns", 3)
+    assert run("p.star", "p.png", *scale) == 0
+    assert "p.png: 3 of 3 images" in capsys.readouterr().out
+    picture = imread("p.png")
+    picture = picture if picture.ndim == 2 else picture[..., 0]
+    tile = picture.shape[1] // 3
+    assert [picture[4, 4 + tile * place] for place in range(3)] == pytest.approx([0.5, 1.0, 0.0], abs=0.01)
+    assert run("p.star", "two.png", "--most", 2, *scale) == 0
+    write_stack("b.mrcs", np.full((1, 6, 6), 0.5, np.float32), 2.0)
+    assert run("p.star", "p.png", *scale) == 2
+    assert "differ in size" in capsys.readouterr().err
 
 
 def test_statistics_are_those_of_each_image(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:

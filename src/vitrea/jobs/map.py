@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vitrea.formats.image_names import join_image_name, project_name
 from vitrea.jobs.base import Context, Job
 from vitrea.jobs.map_inputs import make_folder
+from vitrea.jobs.map_lists import draw_list, sum_movies
 from vitrea.jobs.map_measure import measure
 from vitrea.jobs.map_parameters import MapParameters
 from vitrea.jobs.map_picture import write_picture
@@ -39,7 +40,11 @@ def run(parameters: MapParameters, context: Context) -> None:
     _check(parameters)
     is_list = parameters.input.lower().endswith(".star")
     if _measures(parameters):
-        measure(parameters, _sources(parameters))
+        measure(parameters, _sources(parameters), context.recorder)
+    elif is_list and _sums_frames(parameters):
+        sum_movies(parameters, _work(parameters), context)
+    elif is_list and not parameters.average and _picture(parameters) is not None:
+        draw_list(parameters, _work(parameters), context)
     elif is_list and not parameters.average:
         _change_list(parameters, context)
     else:
@@ -65,10 +70,6 @@ def _check(parameters: MapParameters) -> None:
         raise InputError("give one of --average, --avg_bin, and --avg_first with --avg_last")
     if not chosen and not parameters.output:
         raise InputError("where to? give the file to write with --o")
-    if parameters.input.lower().endswith(".star") and (
-        parameters.avg_bin or parameters.avg_first or parameters.avg_last
-    ):
-        raise InputError("--avg_bin, --avg_first and --avg_last are for one movie, not for a STAR file")
 
 
 def _sources(parameters: MapParameters) -> Iterator[Source]:
@@ -81,7 +82,7 @@ def _sources(parameters: MapParameters) -> Iterator[Source]:
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
     """What is done to images, with the files that take part in it."""
 
     parameters: MapParameters
@@ -138,7 +139,7 @@ def _operand(operand: Source, places: NDArray[np.int64]) -> NDArray[np.float32]:
     return operand.file.load(operand.sections[places])
 
 
-def _work(parameters: MapParameters) -> _Work:
+def _work(parameters: MapParameters) -> Work:
     from vitrea.geometry.symmetry import canonical_name
     from vitrea.maps.image_operations import Operations
 
@@ -173,18 +174,16 @@ def _work(parameters: MapParameters) -> _Work:
         threshold_below=parameters.threshold_below,
     )
     given = [(kind, getattr(parameters, kind)) for kind in _ARITHMETIC if getattr(parameters, kind) is not None]
-    return _Work(parameters, operations, [(kind, open_source(str(path), 0.0, parameters.kind)) for kind, path in given])
+    return Work(parameters, operations, [(kind, open_source(str(path), 0.0, parameters.kind)) for kind, path in given])
 
 
 def _change_file(parameters: MapParameters, context: Context) -> None:
     """Change one file, or what one file or list is averaged to."""
     from vitrea.formats.image_files import check_written
 
-    output = Path(parameters.output)
-    if parameters.png:
-        output = output.with_suffix(".png")
-    picture = output.suffix.lower() == ".png"
-    if not picture:
+    picture = _picture(parameters)
+    output = picture or Path(parameters.output)
+    if picture is None:
         check_written(output)
     work = _work(parameters)
     if _reduces(parameters):
@@ -199,19 +198,30 @@ def _change_file(parameters: MapParameters, context: Context) -> None:
     work.check(source, count)
     make_folder(output)
     changed = (work.apply(images, source, places) for places, images in pieces)
-    if picture:
+    if picture is not None:
         write_picture(output, parameters, changed, source.dims, count)
+        context.recorder.event("text", text=str(output))
     else:
         _write(output, work, changed, source, count, context)
 
 
+def _picture(parameters: MapParameters) -> Path | None:
+    """Return the picture that is to be written, if one is."""
+    output = Path(parameters.output)
+    return output.with_suffix(".png") if parameters.png or output.suffix.lower() == ".png" else None
+
+
+def _sums_frames(parameters: MapParameters) -> bool:
+    return bool(parameters.avg_bin or parameters.avg_first or parameters.avg_last)
+
+
 def _reduces(parameters: MapParameters) -> bool:
-    return bool(parameters.average or parameters.avg_bin or parameters.avg_first or parameters.avg_last)
+    return parameters.average or _sums_frames(parameters)
 
 
 def _write(
     output: Path,
-    work: _Work,
+    work: Work,
     changed: Iterator[tuple[NDArray[np.float32], float]],
     source: Source,
     count: int,
@@ -300,7 +310,7 @@ class _ListProgress:
 
 
 def _append(
-    work: _Work, source: Source, writer: ImageFileWriter, path: Path, count: int, progress: _ListProgress
+    work: Work, source: Source, writer: ImageFileWriter, path: Path, count: int, progress: _ListProgress
 ) -> None:
     """Change the images of one file, write them, and note their new names."""
     work.check(source, count)
@@ -336,6 +346,7 @@ JOB = Job(
         "vitrea map my_stack.mrcs filtered.mrcs --bfactor 100 --highpass 30",
         "vitrea map my_stack.mrcs montage.png --sigma_contrast 2",
         "vitrea map Movies/movie1.tif sum.mrc --avg_first 1 --avg_last 3",
+        "vitrea map movies.star sums.star --avg_first 1 --avg_last 3",
         "vitrea map micrographs.star binned.star --rescale_angpix 3",
         "vitrea map 2@my_stack.mrcs second.mrc --multiply_constant -1",
     ),

@@ -28,7 +28,7 @@ def averaged(parameters: MapParameters, sources: Iterator[Source]) -> tuple[Sour
         if source.dims == 3:
             raise InputError(f"{source.file.path} is a map; frames and images of stacks are averaged (see --kind)")
         if not parameters.average:
-            return source, _frames(parameters, source)
+            return source, frame_sums(parameters, source)
         if first is None:
             first, total = source, np.zeros(source.shape)
         if source.shape != first.shape:
@@ -40,7 +40,7 @@ def averaged(parameters: MapParameters, sources: Iterator[Source]) -> tuple[Sour
     return replace(first, sections=first.sections[:1]), total[None] / count
 
 
-def _frames(parameters: MapParameters, source: Source) -> NDArray[np.float64]:
+def frame_sums(parameters: MapParameters, source: Source) -> NDArray[np.float64]:
     """Sum every so many frames, or those from one to another, as RELION does; frames that remain are left out."""
     count = len(source.sections)
     if parameters.avg_bin:

@@ -20,11 +20,15 @@ from vitrea.records.table import Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from vitrea.records.recorder import Recorder
+
 _SAME_SIZE = 0.01
 
 
-def measure(parameters: MapParameters, sources: Iterator[Source]) -> None:
+def measure(parameters: MapParameters, sources: Iterator[Source], recorder: Recorder) -> None:
     """Measure what is asked for; the result goes to the output or, where none is named, to standard output.
+
+    The recorder hears where an FSC falls.
 
     Raises
     ------
@@ -34,7 +38,7 @@ def measure(parameters: MapParameters, sources: Iterator[Source]) -> None:
     output = parameters.output or STREAM
     make_folder(Path(output))
     if parameters.fsc is not None:
-        _fsc(parameters, next(sources), output)
+        _fsc(parameters, next(sources), output, recorder)
     elif parameters.spectrum:
         _spectrum(sources, output)
     else:
@@ -90,7 +94,7 @@ def _one(source: Source) -> NDArray[np.float32]:
     return image
 
 
-def _fsc(parameters: MapParameters, source: Source, output: str) -> None:
+def _fsc(parameters: MapParameters, source: Source, output: str, recorder: Recorder) -> None:
     import torch
 
     from vitrea.formats.star import write_star
@@ -112,6 +116,7 @@ def _fsc(parameters: MapParameters, source: Source, output: str) -> None:
         f"FSC = {threshold}: {interpolated_resolution_at(fsc, threshold, pixel, size):.3f} Å"
         for threshold in (0.143, 0.5)
     )
+    recorder.event("text", text=comment.replace("\n", ", "))
     table = {**shell_columns(size, pixel), "rlnFourierShellCorrelation": fsc.numpy()}
     if Path(output).suffix.lower() == ".png":
         from vitrea.report.figures import fsc_curves

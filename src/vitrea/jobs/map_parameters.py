@@ -147,5 +147,5 @@ class MapParameters(MapPictures, MapPlacement, MapFilters, MapValues, MapAverage
 
     A STAR file of particles or micrographs: with --o new.star, particles go to new.mrcs, micrographs into a folder
     new; with --o word, each file is written beside the old one, as name_word.mrc, and the list as <input>_word.star, as
-    RELION does.
+    RELION does. Of a list of movies frames are summed, movie by movie; with --o x.png images of a list are drawn.
     """

@@ -37,11 +37,11 @@ def write_picture(
 
     if dims == 3:
         images = next(changed)[0][0]
-        images = images[_chosen(len(images), parameters.most)]
+        images = images[chosen_places(len(images), parameters.most)]
         # All slices of a map share their grey scale.
         tiles = grey_levels(images[None], parameters.sigma_contrast, parameters.black, parameters.white)[0]
     else:
-        wanted, seen, kept = _chosen(count, parameters.most), 0, []
+        wanted, seen, kept = chosen_places(count, parameters.most), 0, []
         for piece, _ in changed:
             kept.append(piece[[place - seen for place in wanted if seen <= place < seen + len(piece)]])
             seen += len(piece)
@@ -49,5 +49,6 @@ def write_picture(
     save_grey_png(montage(tiles, parameters.columns), path)
 
 
-def _chosen(count: int, most: int) -> list[int]:
+def chosen_places(count: int, most: int) -> list[int]:
+    """Return the places of so many images that are drawn: all, or an even choice."""
     return [int(place) for place in np.linspace(0, count - 1, min(count, most)).round()]

@@ -15,7 +15,7 @@ from vitrea.records.errors import InputError
 
 if TYPE_CHECKING:
     from vitrea.formats.image_files import ImageFile, Kind
-    from vitrea.records.micrographs import Micrographs
+    from vitrea.records.micrographs import Micrographs, Movies
     from vitrea.records.particles import Particles
 
 _CHUNK_BYTES = 64 << 20
@@ -110,10 +110,16 @@ class ImageList:
 
     def source(self, number: int, pixel_size: float) -> Source:
         """Open the images that lie in one file, in the order in which they lie there."""
+        rows = np.flatnonzero(self.file_of_row == number)
+        return self._opened(number, rows[np.argsort(self.section_of_row[rows], kind="stable")], pixel_size)
+
+    def image(self, row: int, pixel_size: float) -> Source:
+        """Open the image of one row."""
+        return self._opened(int(self.file_of_row[row]), np.array([row]), pixel_size)
+
+    def _opened(self, number: int, rows: NDArray[np.int64], pixel_size: float) -> Source:
         from vitrea.formats.image_files import open_image_file
 
-        rows = np.flatnonzero(self.file_of_row == number)
-        rows = rows[np.argsort(self.section_of_row[rows], kind="stable")]
         file = open_image_file(self.paths[number], "stack")
         sections = self.section_of_row[rows]
         if sections[-1] >= len(file):
@@ -168,7 +174,7 @@ class Destination:
     file_of: Callable[[Path], Path]
 
 
-def destination(star: Path, output: str, images: Particles | Micrographs) -> Destination:
+def destination(star: Path, output: str, images: Particles | Micrographs | Movies) -> Destination:
     """Return where images and list go; see the description of `MapParameters`.
 
     Raises
