@@ -32,7 +32,8 @@ _READING = (
     "over directions: 1 for even views, 0.81 for side views from all around, less where directions are neglected. To "
     "make up for it takes 1 / SCF times as many particles. SCF* counts directions that no view filled as filled by "
     "half a view: more particles of the same views do not help there. E_od is 1 less twice the relative spread of the "
-    "width of the point-spread function over directions: 1 for even views."
+    "width of the point-spread function over directions: 1 for even views; above 0.5 is wanted, though side views from "
+    "all around, which miss no direction, have 0.3."
 )
 _TILTING = (
     "What SCF* the same particles would have had on a tilted stage, their in-plane angles being random. It holds for "
@@ -197,7 +198,7 @@ def _report(folder: Path, found: _Found, context: Context) -> None:
         "SCF": f"{found.sampling.scf:.3f}",
         "SCF*": f"{found.sampling.scf_star:.3f}",
         "directions no view sampled": f"{100 * found.sampling.empty:.1f}%",
-        "efficiency E_od": f"{found.spread.efficiency:.2f}",
+        "efficiency E_od": f"{found.spread.efficiency:.2f} (above 0.5 is wanted)",
         "width of the point-spread function": f"{found.spread.mean:.2f} ± {found.spread.deviation:.2f} Å, "
         f"{found.spread.widths.min():.2f} to {found.spread.widths.max():.2f} Å",
         "suggested tilt of the stage": f"{found.tilt:.0f}°" if found.tilt else "none",
