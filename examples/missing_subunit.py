@@ -36,8 +36,8 @@ from betagal_pipeline import Pipeline, StepFailedError
 START_RESOLUTION = 30.0  # Å, of the reference of the refinement
 # Å. Each particle is a part of the map it is compared with, noise and all, and the more so the finer the detail:
 # without this limit a few thousand particles stay in the classes that chance put them in.
-CLASS_RESOLUTION = 15.0
-ITERATIONS = 15
+CLASS_RESOLUTION = 20.0
+ITERATIONS = 25  # the smaller class comes to its size slowly
 UNIT_ITERATIONS = 50
 
 
