@@ -4,9 +4,9 @@ A pose is the vector of the turn (its length the angle in radians) whose matrix 
 have RELION's sign and are in pixels of ``alignments3D/psize_A``. Classes and half sets count from 0 there, from 1 here.
 Places in micrographs are fractions of ``location/micrograph_shape`` [y, x], counted from the first line of the file, as
 RELION counts: so cryoSPARC's makers put RELION's coordinates into data sets (crYOLO example of cryosparc-tools), and
-so they draw them. pyem counts from the last line unless told otherwise (``csparc2star.py --inverty``). Shifts are taken off
-places to centre particles, as RELION's (README of cryosparc-tools). That the angle of a 2D alignment has RELION's sign
-rests on pyem alone; helicon has the opposite.
+so they draw them. pyem counts from the last line unless told otherwise (``csparc2star.py --inverty``). Shifts are taken
+off places to centre particles, as RELION's (README of cryosparc-tools). That the angle of a 2D alignment has RELION's
+sign rests on pyem alone; helicon has the opposite.
 """
 
 from __future__ import annotations
