@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from vitrea.compute import memory
-from vitrea.compute.memory import MemoryPlan, available_memory, chunk_size, format_bytes, total_memory
+from vitrea.compute.memory import MemoryPlan, available_memory, chunk_size, format_bytes, held_memory, total_memory
 
 GIB = 2**30
 
@@ -53,6 +53,9 @@ def test_a_plan_tells_its_peak_and_whether_it_fits() -> None:
     assert lines[0].split() == ["coarse", "pass", "1.00", "GiB"]
     assert lines[-1] == "peak 3.00 GiB does not fit in 2.00 GiB available"
     assert MemoryPlan([], 1).peak == 0
+    own = MemoryPlan([("coarse pass", GIB)], available=2 * GIB, held=GIB // 2)
+    assert own.text.splitlines()[-1] == "peak 1.00 GiB (1.50 GiB with the program itself) fits in 2.00 GiB available"
+    assert 2**24 < held_memory() < total_memory()
 
 
 @pytest.mark.parametrize(

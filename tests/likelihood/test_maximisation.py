@@ -56,11 +56,13 @@ def data(simulate: Callable[..., Any]) -> Any:
     return simulate(PARTICLES, SIZE, scales=np.ones(GROUPS)).data
 
 
-def _maximise(data: Any, settings: Settings = SETTINGS, join: float = 0.0, **changed: Any) -> tuple[Any, ...]:
+def _maximise(
+    data: Any, settings: Settings = SETTINGS, shared: float = 0.0, join: bool = True, **changed: Any
+) -> tuple[Any, ...]:
     mask = round_mask(SIZE, 30.0, PIXEL, 2.0)
     sums = (_sums(1), _sums(2))
     maximiser = Maximiser(data, settings, mask, **changed)
-    models = maximiser.halves(sums, (_model(), _model()), join)
+    models = maximiser.halves(sums, (_model(), _model()), shared, join)
     return maximiser, sums, models
 
 
@@ -126,13 +128,52 @@ def test_signal_and_noise_of_the_map(data: Any) -> None:
 
 
 def test_low_resolution_is_shared(data: Any) -> None:
-    _, sums, (one, two) = _maximise(data, join=3.4)
+    _, sums, (one, two) = _maximise(data, shared=3.4)
     np.testing.assert_array_equal(one.classes[0].fsc[:4], 1.0)
     assert (one.classes[0].fsc[4:] < 1).all()
     low = sums[0].accumulators[0].shells() <= 3
     assert torch.equal(sums[0].accumulators[0].data[low], sums[1].accumulators[0].data[low])
     assert not torch.equal(sums[0].accumulators[0].data[~low], sums[1].accumulators[0].data[~low])
     assert not np.array_equal(one.classes[0].voxels, two.classes[0].voxels)
+
+
+def test_nothing_is_shared_at_the_end(data: Any) -> None:
+    """Without a join the FSC is that of the half maps themselves, from the first shell on."""
+    _, sums, (one, two) = _maximise(data, shared=3.4, join=False)
+    maps = [torch.from_numpy(model.classes[0].unfiltered) for model in (one, two)]
+    fsc = fourier_shell_correlation(*maps).numpy()
+    np.testing.assert_allclose(one.classes[0].fsc[1 : RADIUS + 1], fsc[1 : RADIUS + 1], atol=1e-5)
+    assert (one.classes[0].fsc[1:] < 0.99).all()
+    low = sums[0].accumulators[0].shells() <= 1
+    assert not torch.equal(sums[0].accumulators[0].data[low], sums[1].accumulators[0].data[low])
+
+
+def test_strong_coarse_shells_do_not_reach_the_fine_ones_of_the_final_halves(data: Any) -> None:
+    """Shells that both halves were begun with, a thousand times as strong as the noise beyond, stay where they are."""
+    mask = round_mask(SIZE, 30.0, PIXEL, 2.0)
+    curves = []
+    for strength in (1.0, 1000.0):
+        pair = (_sums(1, signal=0.0), _sums(2, signal=0.0))
+        for sums in pair:
+            low = sums.accumulators[0].shells() <= 3
+            # The same in both, but not near a symmetric grid's centre only: a random map.
+            common = torch.from_numpy(np.random.default_rng(5).standard_normal((int(low.sum()), 2)).astype(np.float32))
+            sums.accumulators[0].data[low] += strength * torch.view_as_complex(common)
+        one, two = Maximiser(data, SETTINGS, mask).halves(pair, (_model(), _model()), 3.4, join=False)
+        maps = [torch.from_numpy(model.classes[0].unfiltered) for model in (one, two)]
+        curves.append(fourier_shell_correlation(*maps).numpy())
+    assert curves[1][1:4].min() > 0.99
+    # Grid voxels at half a shell's distance are rounded to either side; nothing else connects the shells.
+    np.testing.assert_allclose(curves[1][4:RADIUS], curves[0][4:RADIUS], atol=0.02)
+
+
+def test_fsc_inside_the_mask_has_no_draw_in_it(data: Any) -> None:
+    """The correction for the mask is the mean over all random phases: another seed gives the same curve."""
+    settings = replace(SETTINGS, solvent_correct_fsc=True)
+    curves = [_maximise(data, replace(settings, seed=seed), join=False)[2][0].classes[0].fsc for seed in (1, 2)]
+    np.testing.assert_array_equal(*curves)
+    plain = _maximise(data, join=False)[2][0].classes[0].fsc
+    assert not np.allclose(curves[0], plain)
 
 
 def test_model_of_all_particles(data: Any) -> None:

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from vitrea.likelihood.schedule import (
+    Evidence,
     has_converged,
     next_offsets,
     resolved_shell,
@@ -48,6 +49,20 @@ def test_resolution_is_the_last_shell_with_more_signal_than_noise() -> None:
     fsc = _fsc(5, 7)
     fsc[20] = 0.7
     assert resolved_shell(_ssnr(20), fsc) == 6
+
+
+def test_chance_and_the_start_map_are_no_resolution() -> None:
+    """Agreement must exceed chance and reach beyond what the start map brought; the search goes on all the same."""
+    progress = Progress(BOX / 4, BOX / 4, current_size=28)
+    evidence = Evidence(np.full(33, 0.35), given=4, inherited=6)
+    inherited = update_resolution(progress, _ssnr(6), _fsc(7, 7), BOX, evidence)
+    assert inherited.resolution == pytest.approx(BOX / 4)
+    assert inherited.best_resolution == pytest.approx(BOX / 6)
+    assert inherited.current_size == 2 * (6 + 10)
+    chance = update_resolution(progress, _ssnr(8), _fsc(7, 9), BOX, evidence)  # 0.3 in shells 7 and 8
+    assert chance.resolution == pytest.approx(BOX / 4)
+    own = update_resolution(progress, _ssnr(8), _fsc(8, 9), BOX, evidence)  # 1 in shell 7
+    assert own.resolution == own.best_resolution == pytest.approx(BOX / 8)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,11 @@ def available_memory(device: torch.device | None = None) -> int:
     return free if allowed is None else max(0, min(free, allowed))
 
 
+def held_memory() -> int:
+    """Return the bytes of main memory that this process holds, the code of its libraries included."""
+    return int(psutil.Process().memory_info().rss)
+
+
 def total_memory() -> int:
     """Return the bytes of main memory this process may ever use: the machine's or the container's limit."""
     total = int(psutil.virtual_memory().total)
@@ -80,10 +85,13 @@ class MemoryPlan:
         Name of the stage and the bytes it holds at once, everything that stays in memory through it included.
     available : int
         Bytes there are.
+    held : int
+        Bytes that the process holds already: the program with its libraries.
     """
 
     stages: Sequence[tuple[str, int]]
     available: int
+    held: int = 0
 
     @property
     def peak(self) -> int:
@@ -101,7 +109,9 @@ class MemoryPlan:
         width = max((len(name) for name, _ in self.stages), default=0)
         lines = [f"{name:<{width}}  {format_bytes(size):>9}" for name, size in self.stages]
         verdict = "fits in" if self.fits else "does not fit in"
-        return "\n".join([*lines, f"peak {format_bytes(self.peak)} {verdict} {format_bytes(self.available)} available"])
+        total = f" ({format_bytes(self.held + self.peak)} with the program itself)" if self.held else ""
+        lines.append(f"peak {format_bytes(self.peak)}{total} {verdict} {format_bytes(self.available)} available")
+        return "\n".join(lines)
 
 
 def format_bytes(count: float) -> str:

@@ -163,3 +163,21 @@ def invert_hand(volume: Tensor) -> Tensor:
     """
     flipped = torch.flip(volume, (-1,))
     return torch.roll(flipped, 1, -1) if volume.shape[-1] % 2 == 0 else flipped
+
+
+def splice(coarse: Tensor, fine: Tensor, shell: int) -> Tensor:
+    """Return the map that has the shells of one map up to a shell, and those of another beyond it.
+
+    Parameters
+    ----------
+    coarse, fine : Tensor, shape [n, n, n]
+    shell : int
+        Last shell (of rounded radii, as in an FSC) taken from `coarse`.
+
+    Returns
+    -------
+    Tensor, shape [n, n, n]
+    """
+    size = coarse.shape[-1]
+    low = frequency_radius(size, 3, dtype=torch.float64, device=coarse.device).round() <= shell
+    return to_real(torch.where(low, to_fourier(coarse, 3), to_fourier(fine, 3)), size, 3)

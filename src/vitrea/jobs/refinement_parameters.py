@@ -40,7 +40,7 @@ class Refine3dParameters(MapReferenceParameters):
     )
     low_resol_join_halves: float = parameter(
         40.0,
-        "The two halves share what is coarser than this, so that they keep one frame.",
+        "The two halves share what is coarser than this, so that they keep one frame; the final ones share nothing.",
         unit="Å",
         tab=OPTIMISE,
         gt=0,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import vitrea
-from vitrea.compute.memory import MemoryPlan, available_memory
+from vitrea.compute.memory import MemoryPlan, available_memory, held_memory
 from vitrea.formats.images import ParticleImages
 from vitrea.formats.particle_files import read_particles, relink_images
 from vitrea.geometry.sampling import orientation_grid
@@ -30,7 +30,6 @@ from vitrea.jobs.map_inputs import check_same_grid, make_folder, read_cubic_map,
 from vitrea.jobs.model_files import SamplingTable
 from vitrea.jobs.refinement_files import RefinementFiles
 from vitrea.jobs.refinement_parameters import Refine3dParameters
-from vitrea.jobs.refinement_report import write_report
 from vitrea.jobs.run_files import particle_state, read_optimiser, with_groups, write_set_aside
 from vitrea.jobs.select_groups import inseparable
 from vitrea.likelihood.data import ParticleData
@@ -84,7 +83,7 @@ def refine(parameters: Refine3dParameters, context: Context) -> None:
         history.append(_tell(state, time.perf_counter() - began, len(inputs.data), context))
         if not state.progress.finished:
             state = files.read(optimiser)
-    write_report(files, state, history)
+    _report(files, state, history)
     _provenance(parameters, context, inputs, files, state)
     _conclude(parameters, state, context)
 
@@ -180,7 +179,8 @@ def _announce(inputs: Inputs, run: Refinement, context: Context) -> None:
         text=f"{len(data)} particles of {data.box_size} pixels at {data.pixel_size:g} Å in {len(sizes)} groups, "
         f"symmetry {settings.symmetry}, mask {settings.particle_diameter:g} Å, on {run.device}",
     )
-    plan = MemoryPlan(refinement_memory(data, settings, run.memory), available_memory(run.device))
+    held = held_memory() if run.device.type == "cpu" else 0
+    plan = MemoryPlan(refinement_memory(data, settings, run.memory), available_memory(run.device), held)
     context.recorder.event("text", text=f"Memory, beside the program's own:\n{plan.text}")
     if not plan.fits:
         context.recorder.warn("the memory plan does not fit: the run may be slow or stop; close other programs")
@@ -219,6 +219,13 @@ def _tell(state: RunState, seconds: float, particles: int, context: Context) -> 
     if progress.converged:
         context.recorder.event("text", text="Converged; the last iteration uses all frequencies and joins the halves")
     return values
+
+
+def _report(files: RefinementFiles, state: RunState, history: list[dict[str, float]]) -> None:
+    # Loaded now only: what draws takes memory, of which the last iteration needs most.
+    from vitrea.jobs.refinement_report import write_report
+
+    write_report(files, state, history)
 
 
 def _provenance(

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from vitrea.compute.memory import return_freed_memory
-from vitrea.fourier.filters import lowpass_window
+from vitrea.fourier.angular_correlation import independent_samples
+from vitrea.fourier.filters import lowpass
 from vitrea.fourier.masked_noise import noise_deviation
-from vitrea.fourier.transforms import to_fourier, to_real
 from vitrea.geometry.masks import soft_sphere
 from vitrea.geometry.sampling import orientation_grid, perturbation
 from vitrea.geometry.symmetry import symmetry_matrices
@@ -33,8 +33,6 @@ from vitrea.likelihood.search import Search
 from vitrea.likelihood.state import Model, ParticleState, Progress, RunState, Sampling, new_class
 from vitrea.matching.reference import ReferenceSet
 
-# Width in shells of the edge of the filter on the start map.
-START_EDGE = 1.0
 # First zero of the transform of a disc of diameter one.
 AIRY = 1.22
 # Standard deviations at which an FSC is told from chance.
@@ -64,28 +62,38 @@ class Refinement(Run):
 
     @property
     def start_radius(self) -> float:
-        """Fourier radius in pixels up to which both halves begin with one map; 0 where that is not filtered."""
+        """Fourier radius in pixels at which the map that both halves begin with ends; 0 where it is not filtered.
+
+        That is halfway down the outer half of the filter's edge.
+        """
         resolution = self.settings.initial_resolution
-        return self.box_angstrom / resolution if resolution > 0 else 0.0
+        return round(self.box_angstrom / resolution) + 0.5 if resolution > 0 else 0.0
 
     @cached_property
-    def evidence(self) -> Evidence:
-        """What an agreement of half maps must exceed.
-
-        In a shell of n independent samples noise has an FSC of more than 3 / sqrt(n + 8) once in 740 shells (Student's
-        t of a correlation). A point group of g operators leaves one sample of g. Up to the resolution of the start map,
-        or that of the join, agreement is taken for granted.
-        """
+    def _samples(self) -> NDArray[np.float64]:
+        """How many independent samples mask and symmetry leave in each shell."""
         settings, size = self.settings, self.data.box_size
         mask = self.solvent_mask if settings.solvent_correct_fsc else soft_sphere(size, size / 2, 0.0)
-        operators = len(symmetry_matrices(settings.symmetry))
-        samples = noise_deviation(torch.from_numpy(mask.astype(np.float32))).numpy() ** -2 / operators
-        threshold = np.maximum(RESOLVED_FSC, SIGNIFICANT / np.sqrt(np.maximum(samples, 1.0) - 1.0 + SIGNIFICANT**2))
+        deviation: NDArray[np.float64] = noise_deviation(torch.from_numpy(mask.astype(np.float32))).numpy()
+        return deviation**-2 / len(symmetry_matrices(settings.symmetry))
+
+    def evidence(self, halves: tuple[Model, Model]) -> Evidence:
+        """What the agreement of two half maps must exceed.
+
+        In a shell of n independent samples noise has an FSC of more than 3 / sqrt(n + 8) once in 740 shells (Student's
+        t of a correlation). There are as few as the mask, the point group (of g operators, one of g) and the maps
+        themselves leave, which are nearly radial where poses are hardly known. Up to the resolution of the start map,
+        or that of the join, agreement is taken for granted.
+        """
+        one, two = (torch.from_numpy(half.classes[0].unfiltered) for half in halves)
+        settings = self.settings
+        samples = np.clip(np.minimum(self._samples, independent_samples(one, two).numpy()), 1.0, None)
+        threshold = np.maximum(RESOLVED_FSC, SIGNIFICANT / np.sqrt(samples - 1.0 + SIGNIFICANT**2))
         common = max(self.start_radius, self.join_radius)
         threshold[: int(common) + 1] = RESOLVED_FSC
         # Without a filter the start map's resolution is not known: nothing could be told from it.
         inherited = int(common + self.mask_reach) if self.start_radius > 0 else 0
-        return Evidence(threshold, int(self.start_radius), inherited)
+        return Evidence(threshold, int(self.box_angstrom / (settings.initial_resolution or np.inf)), inherited)
 
     def start(self, start_map: NDArray[np.float32], particles: ParticleState) -> RunState:
         """Return the state before the first iteration.
@@ -99,9 +107,7 @@ class Refinement(Run):
         settings, size = self.settings, self.data.box_size
         voxels = torch.from_numpy(np.ascontiguousarray(start_map, dtype=np.float32))
         if settings.initial_resolution > 0:
-            # The edge ends where RELION's has its middle: what halves begin with must not pass for what they found.
-            window = lowpass_window(size, 3, self.start_radius - START_EDGE / 2, START_EDGE, dtype=voxels.dtype)
-            voxels = to_real(to_fourier(voxels, 3) * window, size, 3)
+            voxels = lowpass(voxels, settings.initial_resolution, self.data.pixel_size)
         grid = orientation_grid(settings.healpix_order, settings.symmetry)
         halves = []
         for half in (1, 2):
@@ -178,7 +184,7 @@ class Refinement(Run):
         progress = update_changes(progress, sampling, rotation, offset)
         model = joined or halves[0]
         group = model.classes[0]
-        progress = update_resolution(progress, group.ssnr, group.fsc, self.box_angstrom, self.evidence)
+        progress = update_resolution(progress, group.ssnr, group.fsc, self.box_angstrom, self.evidence(halves))
         progress = replace(progress, converged=not last and has_converged(progress), finished=last)
         return RunState(iteration, halves, sampling, progress, particles, joined)
 

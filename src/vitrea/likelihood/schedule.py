@@ -38,7 +38,7 @@ class Evidence:
     Attributes
     ----------
     threshold : ndarray, shape [shells]
-        The least FSC that counts: 0.143, or more where so few independent samples make a shell that noise reaches it.
+        What noise hardly reaches: 0.143, or more where few independent samples make a shell.
     given : int
         Last shell of the start map, which was believed beforehand.
     inherited : int
@@ -50,13 +50,21 @@ class Evidence:
     given: int
     inherited: int
 
+    def supports(self, fsc: FloatArray, shell: int) -> bool:
+        """Tell whether some shell up to this one, beyond what was inherited, agrees better than by chance.
 
-def resolved_shell(ssnr: FloatArray, fsc: FloatArray, threshold: FloatArray | float = RESOLVED_FSC) -> int:
-    """Return the last shell in which signal outweighs noise, before the FSC first falls below a threshold.
+        One is enough: of a hollow molecule, say, coarse shells are nearly radial and prove nothing, but finer ones do.
+        """
+        beyond = slice(self.inherited + 1, shell + 1)
+        return bool((fsc[beyond] >= self.threshold[beyond]).any())
+
+
+def resolved_shell(ssnr: FloatArray, fsc: FloatArray) -> int:
+    """Return the last shell in which signal outweighs noise, before the FSC first falls below 0.143.
 
     Dips of the signal on the way do not count, as in RELION; beyond a gap in the FSC a high value is chance.
     """
-    low = np.flatnonzero((fsc < threshold)[1:])
+    low = np.flatnonzero(fsc[1:] < RESOLVED_FSC)
     supported = int(low[0]) + 1 if len(low) else len(fsc)
     above = np.flatnonzero(ssnr[:supported] >= 1.0)
     return int(above[-1]) if len(above) else 0
@@ -73,8 +81,8 @@ def update_resolution(
 ) -> Progress:
     """Return the progress with resolution and image size as the new FSC allows.
 
-    The next comparison reaches as far as the FSC does; what is claimed beside it does not count what the start map
-    may have brought.
+    The next comparison reaches as far as the FSC does. What is claimed is no more than the start map's resolution
+    where chance, or the start map itself, may have made the half maps agree.
 
     Parameters
     ----------
@@ -83,13 +91,11 @@ def update_resolution(
     box_angstrom : float
         Box size in Å.
     evidence : Evidence, optional
-        Without it every FSC of 0.143 counts.
+        Without it whatever half maps agree in counts.
     """
     shells = len(fsc) - 1
-    threshold = RESOLVED_FSC if evidence is None else evidence.threshold
-    shell = max(resolved_shell(ssnr, fsc, threshold), 1)
-    claimed = shell
-    if evidence is not None and shell <= evidence.inherited:
+    shell = claimed = max(resolved_shell(ssnr, fsc), 1)
+    if evidence is not None and not evidence.supports(fsc, shell):
         claimed = max(min(shell, evidence.given), 1)
     best = box_angstrom / shell
     improved = best < progress.best_resolution * (1 - 1e-9)
