@@ -57,7 +57,7 @@ def figures(recorder: SilentRecorder) -> dict[str, Any]:
 
 @pytest.mark.parametrize("method", ["fsc", "lrt"])
 def test_all_files_are_written(drawn: Path, method: str) -> None:
-    recorder = run(drawn, method=method, write_fscs=method == "fsc", bfactor=-40.0)
+    recorder = run(drawn, method=method, write_fscs=method == "fsc", bfactor=-40.0, step=1.5, lowest_resolution=16.0)
     endings = {".mrc", "_filtered.mrc", ".star", "_histogram.png", "_slices.png", "_report.html", ".cxc"}
     endings |= {"_fscs.star"} if method == "fsc" else set()
     assert {path.name for path in Path("out").iterdir()} == {f"run_locres{ending}" for ending in endings}
