@@ -16,7 +16,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -164,6 +164,19 @@ def process(pipeline: Pipeline, particles: Path, options: argparse.Namespace) ->
         "--o PostProcess/map",
         "PostProcess/map.mrc",
     )
+
+
+def carry_out(folder: Path, steps: Callable[[Pipeline], None]) -> int:
+    """Do all steps in a folder, which is made if need be, and say how it ended; return the exit code."""
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    try:
+        steps(Pipeline(folder.resolve()))
+    except StepFailedError as error:
+        sys.stderr.write(f"\n{error}\n")
+        return 1
+    sys.stdout.write(f"\nDone in {(time.perf_counter() - start) / 60:.0f} min: {folder}\n")
+    return 0
 
 
 def contour(path: Path) -> float:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,7 @@ from vitrea.records.map import Map
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from betagal_pipeline import Pipeline, StepFailedError
+from betagal_pipeline import Pipeline, carry_out
 
 START_RESOLUTION = 30.0  # Å, of the reference of the refinement
 # Å. Each particle is a part of the map it is compared with, noise and all, and the more so the finer the detail:
@@ -140,15 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
     for path in (options.particles, options.ref):
         if not path.is_file():
             parser.error(f"{path}: no such file")
-    options.output.mkdir(parents=True, exist_ok=True)
-    pipeline, start = Pipeline(options.output.resolve()), time.perf_counter()
-    try:
-        separate(pipeline, options)
-    except StepFailedError as error:
-        sys.stderr.write(f"\n{error}\n")
-        return 1
-    sys.stdout.write(f"\nDone in {(time.perf_counter() - start) / 60:.0f} min: {options.output}\n")
-    return 0
+    return carry_out(options.output, lambda pipeline: separate(pipeline, options))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,7 @@ from vitrea.records.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from betagal_pipeline import Pipeline, StepFailedError
+from betagal_pipeline import Pipeline, carry_out
 
 PER_CLASS = 100  # particles for each 2D class
 START_RESOLUTION = 30.0  # Å, to which first models are blurred before particles are classified
@@ -96,15 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.particles.is_file():
         parser.error(f"{options.particles}: no such file")
-    options.output.mkdir(parents=True, exist_ok=True)
-    pipeline, start = Pipeline(options.output.resolve()), time.perf_counter()
-    try:
-        separate(pipeline, options.particles.resolve(), options)
-    except StepFailedError as error:
-        sys.stderr.write(f"\n{error}\n")
-        return 1
-    sys.stdout.write(f"\nDone in {(time.perf_counter() - start) / 60:.0f} min: {options.output / 'Class3D'}\n")
-    return 0
+    return carry_out(options.output, lambda pipeline: separate(pipeline, options.particles.resolve(), options))
 
 
 if __name__ == "__main__":

@@ -76,6 +76,19 @@ def load_example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]
     return importlib.import_module
 
 
+@pytest.fixture
+def noted_commands(load_example: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let the programs of ``examples/`` run nothing; return the list in which their commands are noted."""
+    noted: list[str] = []
+
+    def note(self: object, title: str, command: str, result: str) -> None:
+        assert title and result
+        noted.append(command)
+
+    monkeypatch.setattr(load_example("betagal_pipeline").Pipeline, "vitrea", note)
+    return noted
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _threads() -> None:
     """Keep torch within the processors this process may use; containers often show more than they give."""

@@ -45,7 +45,7 @@ def test_the_asymmetric_unit_is_one_of_the_balls(program: ModuleType) -> None:
 
 
 @pytest.fixture
-def commands(program: ModuleType, in_tmp: Path, monkeypatch: pytest.MonkeyPatch, optics_block: Table) -> list[str]:
+def commands(program: ModuleType, in_tmp: Path, noted_commands: list[str], optics_block: Table) -> list[str]:
     """What the program runs on three particles of a molecule with D2; one copy of the second lacks the subunit."""
     for folder in ("Refine3D", "Class3D"):
         (in_tmp / folder).mkdir()
@@ -64,20 +64,9 @@ def commands(program: ModuleType, in_tmp: Path, monkeypatch: pytest.MonkeyPatch,
     for name in ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"):
         table = table.with_columns({name: np.full(12, 10000.0)})
     write_star("Class3D/run_data.star", {"optics": optics_block, "particles": table})
-    found: list[str] = []
-
-    class Commands:
-        def __init__(self, folder: Path) -> None:
-            self.folder = folder
-
-        def vitrea(self, title: str, command: str, result: str) -> None:
-            assert title and result
-            found.append(command)
-
-    monkeypatch.setattr(program, "Pipeline", Commands)
     options = ["--ref", "ref.mrc", "--output", ".", "--diameter", "150", "--symmetry", "D2", "--classes", "2"]
     assert program.main(["Class3D/run_data.star", *options]) == 0
-    return found
+    return noted_commands
 
 
 @pytest.fixture

@@ -21,26 +21,17 @@ def program(load_example: Callable[[str], ModuleType]) -> ModuleType:
 
 
 @pytest.fixture
-def commands(program: ModuleType, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def commands(
+    program: ModuleType, in_tmp: Path, monkeypatch: pytest.MonkeyPatch, noted_commands: list[str]
+) -> list[str]:
     """What the program would run on 2,700 particles whose second of three first models is the clearest."""
     (in_tmp / "First").mkdir()
     resolutions = np.array([53.8, 26.9, 44.8])
     write_star(in_tmp / "First/run_model.star", {"model_classes": Table({"rlnEstimatedResolution": resolutions})})
-    found: list[str] = []
-
-    class Commands:
-        def __init__(self, folder: Path) -> None:
-            self.folder = folder
-
-        def vitrea(self, title: str, command: str, result: str) -> None:
-            assert title and result
-            found.append(command)
-
-    monkeypatch.setattr(program, "Pipeline", Commands)
     monkeypatch.setattr(program, "read_particles", lambda path: range(2700))
     Path("particles.star").touch()
     assert program.main(["particles.star", "--output", ".", "--diameter", "220", "--symmetry", "D2"]) == 0
-    return found
+    return noted_commands
 
 
 def test_the_steps_in_order(commands: list[str]) -> None:
