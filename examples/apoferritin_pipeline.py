@@ -116,7 +116,7 @@ def refine(pipeline: Pipeline, options: argparse.Namespace) -> None:
         "ExtractFine/particles.star",
     )
     resample_reference(pipeline.folder, fine, pixel_size)
-    # In a sphere half the voxels are noise: halves seem to agree to less than they do, and poses stay as coarse.
+    # Inside a sphere half the voxels are solvent, whose noise would count in references and in their FSC.
     mask_out(pipeline, "Mask for the refinement", "reference.mrc", "reference_mask.mrc")
     pipeline.vitrea(
         "Refinement, fine",

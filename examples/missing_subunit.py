@@ -25,7 +25,8 @@ from skimage.filters import threshold_otsu
 from vitrea.formats.mrc import read_map
 from vitrea.formats.particle_files import read_particles, write_particles
 from vitrea.geometry.masks import soft_sphere
-from vitrea.geometry.symmetry import symmetry_matrices
+from vitrea.geometry.symmetry import canonical_name, symmetry_matrices
+from vitrea.records.errors import InputError
 from vitrea.records.map import Map
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -45,6 +46,13 @@ def asymmetric_unit(density: Map, symmetry: str) -> tuple[NDArray[np.float64], f
 
     This is k-means clustering with as many means as operators, which stay images of each other. It starts at the bright
     voxel whose images are farthest apart.
+
+    Parameters
+    ----------
+    density : Map
+        Its axes are where the point group has them.
+    symmetry : str
+        Not C1.
 
     Returns
     -------
@@ -139,6 +147,11 @@ def main(arguments: list[str] | None = None) -> int:
     for path in (options.particles, options.ref):
         if not path.is_file():
             parser.error(f"{path}: no such file")
+    try:
+        if canonical_name(options.symmetry) == "C1":
+            parser.error("--symmetry C1: a molecule without symmetry has no equal subunits")
+    except InputError as error:
+        parser.error(f"--symmetry: {error}")
     return carry_out(options.output, lambda pipeline: separate(pipeline, options))
 
 

@@ -93,3 +93,15 @@ def test_an_image_is_incomplete_if_one_of_its_copies_is(commands: list[str]) -> 
         table = read_particles(f"{name}.star", require_images=False).table
         assert [int(str(image).split("@")[0]) for image in table["rlnImageName"]] == numbers
         assert "optics" in read_star(f"{name}.star")
+
+
+@pytest.mark.parametrize(("symmetry", "told"), [("C1", "no equal subunits"), ("X9", "--symmetry")])
+def test_a_molecule_without_symmetry_is_refused(
+    program: ModuleType, in_tmp: Path, capsys: pytest.CaptureFixture[str], symmetry: str, told: str
+) -> None:
+    for name in ("particles.star", "ref.mrc"):
+        Path(name).touch()
+    with pytest.raises(SystemExit) as stop:
+        program.main(["particles.star", "--ref", "ref.mrc", "--diameter", "150", "--symmetry", symmetry])
+    assert stop.value.code == 2
+    assert "error: " in (said := capsys.readouterr().err) and told in said.split("error: ")[1]
