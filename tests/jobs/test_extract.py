@@ -294,7 +294,9 @@ def test_an_extraction_goes_on_where_it_stopped(folder: Path) -> None:
         first.table[label].tolist() for label in first.table
     ]
     said = [str(values.get("text")) for name, values in recorder.events if name == "text"]
-    assert any("extracted before" in text for text in said) and any("2 boxes hang over" in text for text in said)
+    assert any("extracted before" in text for text in said) and any(
+        "over the edge of its micrograph: 2 particles" in text for text in said
+    )
     inverted = extract(**options, invert_contrast=True)
     assert stack.stat().st_mtime_ns > made
     assert np.array_equal(images_of(inverted), -before)

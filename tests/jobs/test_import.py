@@ -96,7 +96,7 @@ def test_bad_movies_are_set_aside_by_name_and_the_rest_goes_on(movies: Path) -> 
         assert expected[Path(name).stem] in reason
         assert name in reason
     assert "frame 7 of Movies/m5" in aside["Movies/m5_X1Y1-0.tif"]
-    assert recorder.warnings[-1].startswith("5 of 8 movies are set aside; Import/movies_set_aside.star lists them")
+    assert recorder.warnings[-1].startswith("set aside 5 of 8 movies; Import/movies_set_aside.star lists them")
 
 
 def test_without_pixels_empty_frames_pass_and_odd_sizes_on_request(movies: Path) -> None:
@@ -259,15 +259,13 @@ def test_coordinates_find_their_micrographs_and_must_lie_inside(in_tmp: Path) ->
     np.testing.assert_array_equal(read_coordinates(files["mic10.mrc"])["rlnCoordinateX"], [40])  # corner to centre
     assert len(read_coordinates(files["mic2.mrc"])) == 0
     text = "\n".join(recorder.warnings)
-    assert "1 of 3 coordinates lie outside mic1.mrc (100 x 80 pixels)" in text
-    assert "1 of 1 coordinates lie outside mic2.mrc (100 x 80 pixels) and are left out; are they of a binned" in text
-    assert "2 micrographs have no coordinates" in text
+    assert "left out, outside mic1.mrc (100 x 80 pixels): 1 of 3 coordinates" in text
+    assert "left out, outside mic2.mrc (100 x 80 pixels): 1 of 1 coordinate; are they of a binned" in text
+    assert "2 micrographs without coordinates: " in text
     aside = reasons(Path("Import/coordinates_set_aside.star"))
     assert set(aside) == {"Picks/mic2.box", "Picks/other.box"}
-    assert "belongs to none of the 4 micrographs" in aside["Picks/other.box"]
-    with pytest.raises(
-        InputError, match=r"there are no coordinates for any of the 4 micrographs: Picks/other\.box belongs"
-    ):
+    assert "belongs to no micrograph of the 4" in aside["Picks/other.box"]
+    with pytest.raises(InputError, match=r"no micrograph of 4 has coordinates: Picks/other\.box belongs"):
         run("coordinates", input=("Picks/other.box",), micrographs="Import/micrographs.star")
 
 

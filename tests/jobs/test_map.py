@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
@@ -224,6 +225,18 @@ def test_frames_are_summed_and_images_averaged(run: Callable[..., int]) -> None:
     assert np.allclose(open_stack("sum.mrc")[0], frames[1:4].sum(0), atol=1e-6)
     assert run("movie.mrcs", "mean.mrc", "--average") == 0
     assert np.allclose(open_stack("mean.mrc")[0], frames.mean(0), atol=1e-6)
+
+
+def test_a_pixel_size_that_nobody_tells_is_warned_of(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tifffile.imwrite("movie.tif", noise(3, 8, 10), photometric="minisblack", metadata=None)
+    assert run("movie.tif", "mean.mrc", "--average") == 0
+    assert "movie.tif does not tell its pixel size: it is taken for 1 Å; give --angpix" in capsys.readouterr().err
+    for given in (("--angpix", 1.2), ("--force_header_angpix", 1.2)):
+        assert run("movie.tif", "mean.mrc", "--average", *given) == 0
+        assert "pixel size" not in capsys.readouterr().err
+        assert read_header("mean.mrc").pixel_size == pytest.approx(1.2)
 
 
 def test_frames_of_all_movies_of_a_list_are_summed(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:

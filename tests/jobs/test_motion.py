@@ -99,7 +99,7 @@ def test_bad_movies_are_set_aside_and_named(folder: Path) -> None:
     assert "frame 4 is empty" in reasons["Movies/dark.mrcs"]
     assert "160 x 144 pixels" in reasons["Movies/large.mrcs"]
     assert len(read_micrographs("Motion/corrected_micrographs.star")) == 2
-    assert any("3 of 5 movies are set aside" in warning for warning in recorder.warnings)
+    assert any("set aside 3 of 5 movies" in warning for warning in recorder.warnings)
 
 
 def test_only_unfinished_movies_are_done(folder: Path) -> None:
@@ -194,7 +194,9 @@ def test_movies_of_another_length_are_named(folder: Path) -> None:
         movie = make_movie(shape=SHAPE, frames=FRAMES - number + 3, pixel_size=PIXEL, distance=4.0, seed=1)
         write_stack(folder / f"Movies/m{number}.mrcs", movie.frames, PIXEL)
     recorder = correct(last_frame_sum=6)
-    assert any("1 movies do not have 6 frames as the others: Movies/m4.mrcs (5)" in one for one in recorder.warnings)
+    assert any(
+        "1 movie without the 6 frames that the others have: Movies/m4.mrcs (5)" in one for one in recorder.warnings
+    )
     assert any("m4.mrcs: it has only 5 frames; --last_frame_sum asks for 6" in one for one in recorder.warnings)
 
 

@@ -92,7 +92,7 @@ def test_bad_micrographs_are_named_and_the_rest_goes_on(folder: Path) -> None:
     reasons = dict(zip(map(str, aside["rlnMicrographName"]), map(str, aside["vitreaReason"]), strict=True))  # type: ignore[index]
     assert len(reasons) == 6
     for name, said in {"c_constant": "constant", "d_noise": "no Thon rings", "e_small": "too small",
-                       "f_truncated": "f_truncated", "g_stack": "3 frames", "h_nan": "not finite"}.items():  # fmt: skip
+                       "f_truncated": "f_truncated", "g_stack": "3 images", "h_nan": "not finite"}.items():  # fmt: skip
         assert said in reasons[f"Micrographs/{name}.mrc"]
     assert any("c_constant" in one for one in recorder.warnings)
     assert any("1 more" in one for one in recorder.warnings)
@@ -114,7 +114,7 @@ def test_going_on_keeps_what_was_fitted_with_the_same_settings(folder: Path) -> 
     assert Path("ctf/Micrographs/a.ctf").stat().st_mtime_ns == before
     assert Path("ctf/Micrographs/b_ctf.star").exists()
     assert Path("ctf.star").read_text() == whole
-    assert any("1 micrographs were fitted before" in str(values) for _, values in recorder.events)
+    assert any("1 micrograph fitted before" in str(values) for _, values in recorder.events)
     other = estimate(input=("Micrographs/*.mrc",), output="ctf.star", only_do_unfinished=True, highest_resolution=6.0)
     assert not any("fitted before" in str(values) for _, values in other.events)
 

@@ -226,7 +226,8 @@ def _only_star(inputs: Sequence[str | Path]) -> Path | None:
 def _checked(given: GivenOptics, require_optics: bool) -> GivenOptics:
     absent = [field for field in _GIVEN.values() if getattr(given, field) is None]
     if require_optics and absent:
-        raise InputError(f"give the {absent[0].replace('_', ' ')}: images alone do not tell it")
+        option = f"--{absent[0]}"
+        raise InputError(f"give the {absent[0].replace('_', ' ')} with {option}: images alone do not tell it")
     return given
 
 
@@ -238,7 +239,7 @@ def _from_images(kind: type[Exposures], images: Iterable[str | Path], given: Giv
     table = Table({kind.name_label: text_column(names), GROUP: np.ones(len(names), dtype=np.int64)})
     _check_names(kind, table, f"the list of {noun}s")
     if given.pixel_size is None:
-        raise InputError(f"give the pixel size of the {noun}s (in Å): images alone do not tell it")
+        raise InputError(f"give the pixel size of the {noun}s with --angpix (in Å): images alone do not tell it")
     return kind(table, (_given_group(given, given.pixel_size),))
 
 

@@ -156,6 +156,20 @@ def read_image(path: str | Path) -> NDArray[np.float32]:
         return np.asarray(movie.read(0), dtype=np.float32)
 
 
+def read_micrograph(path: str | Path, otherwise: str = "align the movie first") -> NDArray[np.float32]:
+    """Read a file that holds one image, as float32, shape [y, x].
+
+    Raises
+    ------
+    InputError
+        As `Movie.read`; or if the file holds several images, which ends in `otherwise`, what then to do.
+    """
+    with open_movie(path) as movie:
+        if len(movie) != 1:
+            raise InputError(f"{path} holds {len(movie)} images where one is expected; {otherwise}")
+        return np.asarray(movie.read(0), dtype=np.float32)
+
+
 def _inspect(path: Path, eer: EerRendering) -> tuple[MovieHeader, list[TiffPage]]:
     if path.suffix.lower() not in _TIFF_SUFFIXES:
         mrc = read_header(path)

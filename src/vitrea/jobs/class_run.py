@@ -83,21 +83,36 @@ def classify(parameters: Class2dParameters | Class3dParameters, context: Context
     )  # fmt: skip
     budget = parameters.working_memory << 20
     run = Classification(inputs.data, inputs.settings, inputs.mask, device, budget, context.recorder, inputs.scheme)
-    if continued is not None:
-        state = _continued(files, continued, run)
-    else:
-        announce(inputs, run, context)
-        state = run.start(inputs.references, particle_state(inputs.particles))
-    make_folder(Path(f"{parameters.output}_data.star"))
-    if inputs.set_aside:
-        write_set_aside(Path(f"{parameters.output}_set_aside.star"), *inputs.set_aside)
-    state, history = run_iterations(run, files, state, context)
+    before = None if continued is None else partial(_continued, files, continued, run)
+    state, history = run_iterations(run, files, first_state(files, inputs, run, context, before), context)
     files.without_number().write(state, sampling_table(run, state))
     write_class_report(files, state, history, f"{job} {files.root}")
     used = [path for path in (parameters.particles, parameters.reference) if path is not None]
     outputs = [Path(f"{files.root}_{kind}.star") for kind in ("data", "model", "optimiser", "sampling")]
     write_record(files.record(), job, parameters, context, used, outputs)
     _conclude(files, state, context)
+
+
+def first_state(
+    files: ClassFiles,
+    inputs: ClassInputs,
+    run: Classification,
+    context: Context,
+    continued: Callable[[], RunState] | None,
+) -> RunState:
+    """Return the state to go on from, read by a function or made; then make the folder that the run writes into.
+
+    Whoever calls hands the state on and does not keep it: at a million particles it counts.
+    """
+    if continued is not None:
+        state = continued()
+    else:
+        announce(inputs, run, context)
+        state = run.start(inputs.references, particle_state(inputs.particles))
+    make_folder(Path(f"{files.root}_data.star"))
+    if inputs.set_aside:
+        write_set_aside(Path(f"{files.root}_set_aside.star"), *inputs.set_aside)
+    return state
 
 
 def run_iterations(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from vitrea.jobs.base import Context, Job, JobParameters, parameter
 from vitrea.records.errors import InputError, JobError
+from vitrea.records.wording import number_of
 
 if TYPE_CHECKING:
     from vitrea.jobs.ctf_files import Estimate
@@ -209,7 +210,7 @@ def run(parameters: CtfParameters, context: Context) -> None:
     results, problems, taken_over = estimate_all(given, parameters, program, recorder)
     problems = sorted([*given.problems, *problems], key=lambda one: one.row)
     if taken_over:
-        recorder.event("text", text=f"{taken_over} micrographs were fitted before with the same settings")
+        recorder.event("text", text=f"{number_of(taken_over, 'micrograph')} fitted before with the same settings")
     aside = [SetAside(one.name, one.reason) for one in problems]
     write_set_aside(given.folder / "set_aside.star", "rlnMicrographName", aside, context.command)
     for entry in aside[:_NAMED]:
@@ -217,7 +218,8 @@ def run(parameters: CtfParameters, context: Context) -> None:
     if len(problems) > _NAMED:
         recorder.warn(f"{len(problems) - _NAMED} more set aside; {given.folder / 'set_aside.star'} lists them all")
     if not results:
-        raise JobError(f"no CTF was found for any of {len(given.exposures)} micrographs; see {given.folder}")
+        report = given.folder / "set_aside.star"
+        raise JobError(f"no CTF was found for any micrograph of {len(given.exposures)}; {report} says why")
     write_results(given, results, context.command)
     _summarise(given, results, parameters, recorder)
 
@@ -263,15 +265,16 @@ def _summarise(
     if aliased:
         worst = max(fit.alias_resolution for fit in aliased)
         recorder.warn(
-            f"in {len(aliased)} micrographs rings are too close for spectra of {parameters.box} samples within the "
-            f"resolutions fitted (from {worst:.1f} Å on): take a larger --Box"
+            f"in {number_of(len(aliased), 'micrograph')} rings are too close for spectra of {parameters.box} samples "
+            f"within the resolutions fitted (from {worst:.1f} Å on): take a larger --Box"
         )
     edge = (defocus < parameters.defocus_min) | (defocus > parameters.defocus_max)
     if edge.any():
-        recorder.warn(f"{int(edge.sum())} defoci lie at an end of the range searched: widen --dFMin to --dFMax")
+        count = number_of(int(edge.sum()), "micrograph")
+        recorder.warn(f"defocus at an end of the range searched in {count}: widen --dFMin to --dFMax")
     recorder.event(
         "text",
-        text=f"{len(results)} of {len(given.exposures)} micrographs: defocus {defocus.min() / 1e4:.2f} to "
+        text=f"{len(results)} of {number_of(len(given.exposures), 'micrograph')}: defocus {defocus.min() / 1e4:.2f} to "
         f"{defocus.max() / 1e4:.2f} µm, astigmatism {np.median(astigmatism):.0f} Å, rings to "
         f"{np.median(resolution):.1f} Å (medians); {given.star}",
     )

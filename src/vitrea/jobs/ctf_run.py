@@ -16,7 +16,7 @@ from vitrea import __version__
 from vitrea.compute.processors import available_threads
 from vitrea.formats.ctffind import FitSetting
 from vitrea.formats.gain import FrameCorrection, read_frame_correction
-from vitrea.formats.movies import Movie, open_movie
+from vitrea.formats.movies import Movie, open_movie, read_micrograph
 from vitrea.jobs.ctf import CtfParameters
 from vitrea.jobs.ctf_external import CtffindProgram
 from vitrea.jobs.ctf_files import Drawing, Estimate, read_estimate, result_file, write_fit
@@ -213,10 +213,7 @@ def fit_settings(parameters: CtfParameters) -> FitSettings:
 
 
 def _read_micrograph(shot: Shot, window: int) -> NDArray[np.float32]:
-    with open_movie(shot.path) as movie:
-        if len(movie) > 1:
-            raise InputError(f"{shot.path} holds {len(movie)} frames: give --movies, or a sum of them")
-        return _windowed(np.asarray(movie.read(0), dtype=np.float32), window, shot)
+    return _windowed(read_micrograph(shot.path, "give --movies, or the sum of its frames"), window, shot)
 
 
 def _windowed(image: NDArray[np.float32], window: int, shot: Shot) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from vitrea.records.errors import InputError, JobError
 from vitrea.records.particles import Particles
 from vitrea.records.recorder import Recorder
 from vitrea.records.table import Table, concatenate_columns
+from vitrea.records.wording import number_of
 
 if TYPE_CHECKING:
     from vitrea.extraction.processing import ImageSettings
@@ -67,8 +68,8 @@ def run(parameters: ExtractParameters, context: Context) -> None:
     size = plan.processor.settings.final_size(plan.box)
     recorder.event(
         "text",
-        text=f"{star}: {len(table)} images of {size} x {size} pixels from {len(result.tables)} "
-        f"{'movies' if parameters.movies else 'micrographs'}",
+        text=f"{star}: {number_of(len(table), 'image')} of {size} x {size} pixels from "
+        f"{number_of(len(result.tables), 'movie' if parameters.movies else 'micrograph')}",
     )
 
 
@@ -193,10 +194,11 @@ def _joined(tables: list[Table], recorder: Recorder) -> Table:
 def _tell(result: Extraction, problems: list[Problem], report: Path, recorder: Recorder) -> None:
     """Summarise: what was taken over, filled up, set aside and why."""
     if result.taken_over:
-        recorder.event("text", text=f"{result.taken_over} micrographs were extracted before with the same settings")
+        count = number_of(result.taken_over, "micrograph")
+        recorder.event("text", text=f"{count} extracted before with the same settings")
     if result.over_edge:
-        text = f"{result.over_edge} boxes hang over the edge of their micrograph and are filled up there"
-        recorder.event("text", text=text)
+        count = number_of(result.over_edge, "particle")
+        recorder.event("text", text=f"filled up where the box hangs over the edge of its micrograph: {count}")
     if not problems:
         return
     told = dict.fromkeys((one.whole, one.reason) for one in problems)
@@ -207,7 +209,8 @@ def _tell(result: Extraction, problems: list[Problem], report: Path, recorder: R
         some = [one for one in problems if (one.whole, one.reason) == (whole, reason)]
         names = [one.micrograph if whole else f"{one.micrograph} ({one.particles})" for one in some[:_NAMED]]
         more = f" and {len(some) - _NAMED} more" if len(some) > _NAMED else ""
-        what = f"{len(some)} micrographs" if whole else f"{sum(one.particles for one in some)} particles"
+        particles = sum(one.particles for one in some)
+        what = number_of(len(some), "micrograph") if whole else number_of(particles, "particle")
         recorder.warn(f"{what} set aside, {reason}: {', '.join(names)}{more}")
     recorder.event("text", text=f"{report} lists all that was set aside")
 

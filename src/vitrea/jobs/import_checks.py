@@ -15,6 +15,7 @@ from vitrea.formats.movies import EerRendering, MovieHeader, open_movie, read_mo
 from vitrea.jobs.set_aside import SetAside, write_set_aside
 from vitrea.records.errors import InputError
 from vitrea.records.recorder import Recorder
+from vitrea.records.wording import number_of
 
 _THREADS = 8  # headers are small: what takes time is the disk, or the network before it
 _SHOWN = 20  # warnings; the file has all
@@ -67,7 +68,7 @@ def find_odd_ones(
     checks: list[tuple[Callable[[MovieHeader], object], Callable[[MovieHeader], str]]] = [
         (lambda header: header.shape[1:], lambda header: f"{header.shape[2]} x {header.shape[1]} pixels"),
         (lambda header: header.dtype, lambda header: f"pixels of type {header.dtype}"),
-        (_frames, lambda header: f"{header.shape[0]} frame{'s' if header.shape[0] > 1 else ''}"),
+        (_frames, lambda header: f"{number_of(header.shape[0], 'frame')}"),
     ]
     for of, describe in checks:
         if not left:
@@ -186,7 +187,7 @@ def check_exposures(
         )
         headers, aside = {path: headers[path] for path in checked}, aside + bad
     if not headers:
-        more = f" ({len(aside) - 1} more {noun}s cannot be used)" if len(aside) > 1 else ""
+        more = f" ({number_of(len(aside) - 1, f'more {noun}')} cannot be used)" if len(aside) > 1 else ""
         raise InputError(f"{aside[0].reason}{more}" if aside else f"there are no {noun}s")
     return headers, aside
 
@@ -205,4 +206,4 @@ def report_set_aside(aside: Sequence[SetAside], total: int, noun: str, path: Pat
         recorder.warn(f"set aside: {one.sentence}")
     if len(aside) > _SHOWN:
         recorder.warn(f"... and {len(aside) - _SHOWN} more")
-    recorder.warn(f"{len(aside)} of {total} {noun}s are set aside; {path} lists them with the reasons")
+    recorder.warn(f"set aside {len(aside)} of {number_of(total, noun)}; {path} lists them with the reasons")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from vitrea.jobs.base import Context, Job, parameter
 from vitrea.jobs.import_parameters import IGNORED_OPTIONS, ImportParameters
+from vitrea.records.wording import number_of, some_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +57,7 @@ def run(parameters: CoordinateImportParameters, context: Context) -> None:
     tables, aside, total = _read(parameters, micrographs, recorder)
     if not any(map(len, tables.values())):
         first = f": {aside[0].reason}" if aside else ""
-        raise InputError(f"there are no coordinates for any of the {len(micrographs)} micrographs{first}")
+        raise InputError(f"no micrograph of {len(micrographs)} has coordinates{first}")
     kept = _inside(tables, micrographs, recorder)
     files = {}
     for row, table in kept.items():
@@ -66,10 +67,11 @@ def run(parameters: CoordinateImportParameters, context: Context) -> None:
     path = parameters.output / "coordinates.star"
     write_coordinate_files(path, files)
     count = sum(map(len, kept.values()))
-    recorder.event("text", text=f"{path}: {count} particles in {len(files)} of {len(micrographs)} micrographs")
+    where = f"{len(files)} of {number_of(len(micrographs), 'micrograph')}"
+    recorder.event("text", text=f"{path}: {number_of(count, 'particle')} in {where}")
     without = [str(name) for row, name in enumerate(micrographs.names) if not len(kept.get(row, ()))]
     if without:
-        recorder.warn(f"{len(without)} micrographs have no coordinates, {without[0]} among them")
+        recorder.warn(f"{number_of(len(without), 'micrograph')} without coordinates: {some_of(without)}")
     report_set_aside(aside, total, "file", parameters.output / "coordinates_set_aside.star", recorder)
 
 
@@ -115,7 +117,7 @@ def _read(
     for path, table in good.items():
         row = owning_micrograph(path, names)
         if row is None:
-            aside.append(SetAside(str(path), f"{path} belongs to none of the {len(names)} micrographs by its name"))
+            aside.append(SetAside(str(path), f"{path} belongs to no micrograph of the {len(names)} by its name"))
         elif row in tables:
             aside.append(SetAside(str(path), f"{path} and {owner[row]} both belong to {names[row]}"))
         else:
@@ -161,8 +163,8 @@ def _inside(tables: dict[int, Table], micrographs: Micrographs, recorder: Record
         if not inside.all():
             hint = "; are they of a binned micrograph, or in Å?" if 2 * inside.sum() < len(inside) else ""
             recorder.warn(
-                f"{(~inside).sum()} of {len(inside)} coordinates lie outside {micrographs.names[row]} ({width} x "
-                f"{height} pixels) and are left out{hint}"
+                f"left out, outside {micrographs.names[row]} ({width} x {height} pixels): {(~inside).sum()} of "
+                f"{number_of(len(inside), 'coordinate')}{hint}"
             )
         kept[row] = table.rows(inside)
     return kept

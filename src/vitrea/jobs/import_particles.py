@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vitrea.jobs.base import Context, Job, parameter
 from vitrea.jobs.import_parameters import IGNORED_OPTIONS, ImportParameters
+from vitrea.records.wording import number_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,8 +81,8 @@ def run(parameters: ParticleImportParameters, context: Context) -> None:
     first = particles.optics[0]
     recorder.event(
         "text",
-        text=f"{path}: {len(particles)} particles of {first.image_size} pixels, {first.pixel_size:g} Å, in "
-        f"{len(particles.optics)} optics group{'s' if len(particles.optics) > 1 else ''}",
+        text=f"{path}: {number_of(len(particles), 'particle')} of {first.image_size} pixels, {first.pixel_size:g} Å, "
+        f"in {number_of(len(particles.optics), 'optics group')}",
     )
     report_set_aside(aside, total, "particle", parameters.output / "particles_set_aside.star", recorder)
 

@@ -17,7 +17,7 @@ from vitrea.geometry.symmetry import canonical_name
 from vitrea.jobs.base import Context
 from vitrea.jobs.class_files import ClassFiles
 from vitrea.jobs.class_report import write_class_report
-from vitrea.jobs.class_run import CLASS_MEMORY, ClassInputs, announce, read_state, run_iterations, sampling_table
+from vitrea.jobs.class_run import CLASS_MEMORY, ClassInputs, first_state, read_state, run_iterations, sampling_table
 from vitrea.jobs.initial_model import InitialModelParameters
 from vitrea.jobs.likelihood_inputs import (
     base_settings,
@@ -60,15 +60,8 @@ def make_initial_model(parameters: InitialModelParameters, context: Context) -> 
         f"Vitrea {vitrea.__version__}\n{context.command}", inputs.scheme,
     )  # fmt: skip
     run, source = _run(parameters, inputs, device, context), parameters.particles
-    if continued is None:
-        announce(inputs, run, context)
-        state = run.start([], particle_state(inputs.particles))
-    else:
-        state = read_state(files, continued, device, context.recorder)
-    make_folder(Path(f"{parameters.output}_data.star"))
-    if inputs.set_aside:
-        write_set_aside(Path(f"{parameters.output}_set_aside.star"), *inputs.set_aside)
-    state, history = run_iterations(run, files, state, context)
+    before = None if continued is None else partial(read_state, files, continued, device, context.recorder)
+    state, history = run_iterations(run, files, first_state(files, inputs, run, context, before), context)
     verdict = run.judge(state)
     files.without_number().write(state, sampling_table(run, state))
     write_class_report(files, state, history, f"Initial model {files.root}", _facts(verdict))

@@ -243,14 +243,16 @@ def _write(
             for images, _ in changed:
                 writer.append(images)
                 context.recorder.advance(len(images))
-    _tell_pixel_size(work.parameters, size, context)
+    _tell_pixel_size(work.parameters, source, size, context)
     shape = " x ".join(map(str, images.shape[:0:-1]))
     what = "a map" if source.dims == 3 else f"{count} image{'s' * (count > 1)}"
     context.recorder.event("text", text=f"{output}: {what} of {shape}, {work.header_size(size):.6g} Å")
 
 
-def _tell_pixel_size(parameters: MapParameters, size: float, context: Context) -> None:
+def _tell_pixel_size(parameters: MapParameters, source: Source, size: float, context: Context) -> None:
     wanted, forced = parameters.rescale_angpix, parameters.force_header_angpix
+    if not (forced or parameters.pixel_size or source.file.pixel_size or len(source.rows)):
+        context.recorder.warn(f"{source.file.path} does not tell its pixel size: it is taken for 1 Å; give --angpix")
     if wanted and abs(size - wanted) > _SAME * wanted:
         header = f"{forced:g} as asked for" if forced else "so"
         context.recorder.warn(

@@ -23,6 +23,7 @@ from vitrea.motion.correction import CorrectedMovie
 from vitrea.records.micrographs import Micrographs, Movies
 from vitrea.records.movie_motion import MovieMotion
 from vitrea.records.table import Table
+from vitrea.records.wording import number_of, some_of
 
 _NAMED = 5  # movies named in a summary line
 
@@ -144,20 +145,22 @@ def write_summary(
     report = folder / "set_aside.star"
     write_set_aside(report, Movies.name_label, set_aside, context.command)
     if set_aside:
-        names = ", ".join(one.name for one in set_aside[:_NAMED]) + (" ..." if len(set_aside) > _NAMED else "")
-        context.recorder.warn(f"{len(set_aside)} of {len(movies)} movies are set aside: {names}; {report} says why")
+        names, total = some_of([one.name for one in set_aside]), number_of(len(movies), "movie")
+        context.recorder.warn(f"set aside {len(set_aside)} of {total}: {names}; {report} says why")
     if not rows:
         return
     lengths = Counter(motion.frames for motion in motions)
     usual = lengths.most_common(1)[0][0]
     odd = [f"{motion.movie} ({motion.frames})" for motion in motions if motion.frames != usual]
     if odd:
-        some = ", ".join(odd[:_NAMED]) + (" ..." if len(odd) > _NAMED else "")
-        context.recorder.warn(f"{len(odd)} movies do not have {usual} frames as the others: {some}")
+        count = number_of(len(odd), "movie")
+        context.recorder.warn(f"{count} without the {usual} frames that the others have: {some_of(odd)}")
     path = folder / "corrected_micrographs.star"
     write_micrographs(path, _micrographs(parameters, movies, tasks, rows), comment=context.command)
     _write_report(folder, motions, rows, set_aside, context)
-    context.recorder.event("text", text=f"{path}: {len(rows)} micrographs; motion in {folder / 'report.html'}")
+    context.recorder.event(
+        "text", text=f"{path}: {number_of(len(rows), 'micrograph')}; motion in {folder / 'report.html'}"
+    )
 
 
 def _micrographs(
@@ -198,7 +201,7 @@ def _write_report(
     totals = np.array([float(str(row["rlnAccumMotionTotal"])) for row in rows])
     early = np.array([float(str(row["rlnAccumMotionEarly"])) for row in rows])
     worst = np.argsort(-totals)[:_NAMED]
-    lead = f"{len(rows)} movies corrected; the specimen moved {np.median(totals):.1f} Å in the median one."
+    lead = f"{number_of(len(rows), 'movie')} corrected; the specimen moved {np.median(totals):.1f} Å in the median one."
     figures = [
         (all_tracks(motions), "Whole-frame motion of all movies from their first frame, at 0."),
         (histogram(totals, "length of the motion (Å)"), "Length of the whole-frame motion."),

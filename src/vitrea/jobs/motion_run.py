@@ -30,6 +30,7 @@ from vitrea.motion.sums import Exposure
 from vitrea.records.errors import InputError, JobError
 from vitrea.records.micrographs import Movies
 from vitrea.records.movie_motion import MovieMotion
+from vitrea.records.wording import number_of
 
 # RELION weights a correlation with exp(-2 B k²), k in 1/pixel; Unblur with exp(-B k² / 4), k in 1/Å.
 _RELION_B = 8.0
@@ -64,7 +65,7 @@ def correct_movies(parameters: MotionParameters, context: Context) -> None:
         else:
             todo.append(task)
     if motions:
-        recorder.event("text", text=f"{len(motions)} of {len(tasks)} movies are done already")
+        recorder.event("text", text=f"done already: {len(motions)} of {number_of(len(tasks), 'movie')}")
     left_out = todo[parameters.do_at_most :] if parameters.do_at_most >= 0 else []
     todo = todo[: len(todo) - len(left_out)]
     set_aside = _correct_all(movies, todo, detector, parameters, device, motions, context)

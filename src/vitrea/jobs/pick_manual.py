@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from vitrea.jobs.base import Context, Job, JobParameters, parameter
 from vitrea.jobs.pick_parameters import Inputs
 from vitrea.records.errors import InputError
+from vitrea.records.wording import number_of, some_of
 
 if TYPE_CHECKING:
     from vitrea.records.micrographs import Micrographs
@@ -96,9 +97,9 @@ def _tell(
     total, kept = sum(map(len, before.values())), sum(map(len, after.values()))
     without = [str(name) for row, name in enumerate(micrographs.names) if not len(after.get(row, ()))]
     if without:
-        recorder.warn(f"no picks in {len(without)} micrographs, {without[0]} among them")
-    text = f"{written}: {kept} of {total} picks in {len(after)} of {len(micrographs)} micrographs"
-    recorder.event("text", text=text)
+        recorder.warn(f"no picks in {number_of(len(without), 'micrograph')}: {some_of(without)}")
+    where = f"{len(after)} of {number_of(len(micrographs), 'micrograph')}"
+    recorder.event("text", text=f"{written}: {kept} of {number_of(total, 'pick')} in {where}")
 
 
 JOB = Job(

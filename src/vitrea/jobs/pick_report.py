@@ -8,10 +8,11 @@ import numpy as np
 
 from vitrea.formats.coordinates import X, Y, read_coordinates
 from vitrea.formats.micrograph_files import locate_image
-from vitrea.formats.mrc import open_stack
+from vitrea.formats.movies import read_micrograph
 from vitrea.jobs.pick_files import NO_PICKS, PICKED
 from vitrea.picking.field import reduce_micrograph
 from vitrea.records.recorder import Recorder
+from vitrea.records.wording import number_of
 from vitrea.report.figures import marked_micrograph, threshold_curve_figure
 from vitrea.report.png import save_png
 
@@ -45,12 +46,12 @@ def draw_report(task: Task, tally: Tally, choice: Choice, recorder: Recorder) ->
 
 def _draw(task: Task, row: int) -> None:
     name, pixel_size = str(task.micrographs.names[row]), float(task.micrographs.pixel_sizes[row])
-    pixels = open_stack(locate_image(task.micrographs, row))[0]
+    pixels = read_micrograph(locate_image(task.micrographs, row))
     wanted = max(pixel_size * max(1.0, max(pixels.shape) / _WIDTH), task.diameter / _PER_PARTICLE)
     field = reduce_micrograph(pixels, pixel_size, wanted, 0.0)
     picks = read_coordinates(task.names.coordinates(name))
     factor = pixel_size / field.pixel_size
     places = np.stack([picks[X], picks[Y]], axis=1) * factor
-    title = f"{name}: {len(picks)} picks"
+    title = f"{name}: {number_of(len(picks), 'pick')}"
     figure = marked_micrograph(field.image.numpy(), places, task.diameter / field.pixel_size, field.pixel_size, title)
     save_png(figure, task.names.picture(name))

@@ -16,7 +16,8 @@ from torch import Tensor
 from vitrea.compute.processors import available_threads
 from vitrea.formats.coordinates import CLASS, MERIT, read_coordinates, write_coordinate_files
 from vitrea.formats.micrograph_files import expand_names, locate_image, open_micrographs
-from vitrea.formats.mrc import open_stack, read_header
+from vitrea.formats.movies import read_micrograph, read_movie_header
+from vitrea.formats.mrc_header import UNSET_PIXEL_SIZES
 from vitrea.jobs.base import Context
 from vitrea.jobs.pick_files import (
     BEFORE,
@@ -42,10 +43,10 @@ from vitrea.picking.picker import Limits, Searched, Searcher, Transfer, candidat
 from vitrea.records.errors import InputError, JobError
 from vitrea.records.micrographs import GivenOptics, Micrographs
 from vitrea.records.recorder import Recorder
+from vitrea.records.wording import number_of, some_of
 
 _CALIBRATION = 16  # micrographs, evenly spread, that tell the usual score
 _DONE = (PICKED, BEFORE, NO_PICKS)
-_UNSET = (0.0, 1.0)  # pixel sizes of headers that mean: not known
 _CURVE_POINTS = 81
 
 
@@ -102,8 +103,8 @@ def read_inputs(parameters: PickParameters) -> Micrographs:
     size = parameters.pixel_size
     if size is None and all(path.suffix.lower() != ".star" for path in parameters.input):
         first = expand_names(parameters.input)[0]
-        size = next((s for s in read_header(first).voxel_sizes[:1] if s not in _UNSET), None)
-        if size is None:
+        size = read_movie_header(first).pixel_size
+        if size in UNSET_PIXEL_SIZES:
             raise InputError(f"{first}: its header gives no pixel size; give --angpix")
     given = GivenOptics(size, parameters.voltage, parameters.spherical_aberration, parameters.amplitude_contrast)
     return open_micrographs([str(path) for path in parameters.input], given, require_optics=False)
@@ -168,7 +169,7 @@ def _unfinished(task: Task, tally: Tally, recorder: Recorder) -> list[int]:
         tally.merits[row] = float(merits.mean()) if len(table) else 0.0
         tally.avoided[row], tally.reasons[row] = 0.0, BEFORE
     if len(todo) < len(task.micrographs):
-        recorder.event("text", text=f"{len(task.micrographs) - len(todo)} micrographs were picked before")
+        recorder.event("text", text=f"{number_of(len(task.micrographs) - len(todo), 'micrograph')} picked before")
     return todo
 
 
@@ -216,8 +217,8 @@ def _search(task: Task, row: int) -> Outcome:
     try:
         path = locate_image(task.micrographs, row)
         if parameters.read_maps:
-            shape = read_header(path).shape
-            searched = read_maps(task.names.maps(name), (shape[1], shape[2]))
+            _, height, width = read_movie_header(path).shape
+            searched = read_maps(task.names.maps(name), (height, width))
         else:
             searched = task.searcher.search(_read_pixels(path, parameters.invert), pixel_size, _transfer(task, row))
         if parameters.write_maps and not parameters.read_maps:
@@ -231,10 +232,7 @@ def _search(task: Task, row: int) -> Outcome:
 
 
 def _read_pixels(path: Path, invert: bool) -> NDArray[np.float32]:
-    stack = open_stack(path)
-    if len(stack) != 1:
-        raise ValueError(f"it holds {len(stack)} images where one is expected; align the movie first")
-    pixels = np.array(stack[0], dtype=np.float32)
+    pixels = read_micrograph(path)
     return -pixels if invert else pixels
 
 
@@ -292,7 +290,7 @@ def _finish(task: Task, tally: Tally, choice: Choice, context: Context) -> None:
     done = [name for row, name in enumerate(micrographs) if tally.reasons.get(row) in _DONE]
     if not done:
         first = next(iter(tally.reasons.values()), "")
-        raise JobError(f"none of {len(micrographs)} micrographs could be picked; the first: {first}")
+        raise JobError(f"no micrograph of {len(micrographs)} could be picked; the first: {first}")
     write_coordinate_files(
         names.of_job(".star"), {name: str(names.coordinates(name)) for name in done}, context.command
     )
@@ -301,7 +299,7 @@ def _finish(task: Task, tally: Tally, choice: Choice, context: Context) -> None:
     write_threshold_curve(names.of_job("_thresholds.star"), thresholds, counts, context.command)
     empty = [name for row, name in enumerate(micrographs) if tally.reasons.get(row) == NO_PICKS]
     if empty:
-        recorder.warn(f"no picks in {len(empty)} micrographs: {', '.join(empty[:5])}{' ...' if empty[5:] else ''}")
+        recorder.warn(f"no picks in {number_of(len(empty), 'micrograph')}: {some_of(empty)}")
     total, aside = sum(tally.counts.values()), len(micrographs) - len(done)
-    text = f"{total} picks in {len(done)} micrographs, {aside} set aside; {choice.text}: {names.of_job('.star')}"
-    recorder.event("text", text=text)
+    text = f"{number_of(total, 'pick')} in {number_of(len(done), 'micrograph')}, {aside} set aside; {choice.text}"
+    recorder.event("text", text=f"{text}: {names.of_job('.star')}")

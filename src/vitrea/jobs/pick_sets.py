@@ -22,7 +22,7 @@ from vitrea.formats.coordinates import (
     write_coordinates,
 )
 from vitrea.formats.micrograph_files import expand_names, locate_image
-from vitrea.formats.mrc import read_header
+from vitrea.formats.movies import read_movie_header
 from vitrea.formats.star import read_star
 from vitrea.jobs.import_coordinates import owning_micrograph
 from vitrea.jobs.map_inputs import make_folder
@@ -30,6 +30,7 @@ from vitrea.jobs.pick_files import Names, check_names
 from vitrea.picking.comparison import Agreement, compare_picks
 from vitrea.records.errors import InputError
 from vitrea.records.table import Table
+from vitrea.records.wording import number_of
 from vitrea.selection.neighbours import keep_best_neighbours
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def read_sets(inputs: Iterable[Path], micrographs: Micrographs, recorder: Record
     found: dict[int, Table] = {}
     for path, row in files:
         if row is None:
-            recorder.warn(f"set aside: {path} belongs to none of the {len(names)} micrographs by its name")
+            recorder.warn(f"set aside: {path} belongs to no micrograph of the {len(names)} by its name")
             continue
         try:
             table = read_coordinates(path)
@@ -68,7 +69,7 @@ def read_sets(inputs: Iterable[Path], micrographs: Micrographs, recorder: Record
             continue
         found[row] = _joined(found[row], table) if row in found else table
     if not found:
-        raise InputError(f"none of {len(files)} coordinate files belongs to one of the {len(names)} micrographs")
+        raise InputError(f"no coordinate file of {len(files)} belongs to a micrograph of the {len(names)}")
     return found
 
 
@@ -129,14 +130,14 @@ def sieve_set(
 def _inside(table: Table, micrographs: Micrographs, row: int, edge: float, recorder: Recorder) -> Table:
     name = micrographs.names[row]
     try:
-        _, height, width = read_header(locate_image(micrographs, row)).shape
+        _, height, width = read_movie_header(locate_image(micrographs, row)).shape
     except InputError as error:
         recorder.warn(f"the coordinates of {name} are taken unchecked: {error}")
         return table
     x, y = table.numbers(X), table.numbers(Y)
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
     if not inside.all():
-        recorder.warn(f"{(~inside).sum()} of {len(inside)} coordinates lie outside {name} and are left out")
+        recorder.warn(f"left out, outside {name}: {(~inside).sum()} of {number_of(len(inside), 'coordinate')}")
     inner = (np.minimum(x, width - 1 - x) >= edge) & (np.minimum(y, height - 1 - y) >= edge)
     return table.rows(inside & inner)
 
@@ -182,5 +183,6 @@ def compare_sets(
         total = total + found
         recorder.event("comparison", micrograph=str(micrographs.names[row]), picked=found.picked, true=found.true,
                        recall=found.recall, precision=found.precision)  # fmt: skip
-    text = f"recall {total.recall:.3f}, precision {total.precision:.3f}: {total.found} of {total.true} particles found"
-    recorder.event("text", text=f"{text} by {total.picked} picks in {len(truth)} micrographs")
+    found_of = f"{total.found} of {number_of(total.true, 'particle')} found"
+    text = f"recall {total.recall:.3f}, precision {total.precision:.3f}: {found_of}"
+    recorder.event("text", text=f"{text} by {number_of(total.picked, 'pick')} in {number_of(len(truth), 'micrograph')}")

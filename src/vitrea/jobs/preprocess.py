@@ -17,6 +17,7 @@ from vitrea.records.errors import InputError, JobError
 from vitrea.records.optics import Optics
 from vitrea.records.particles import Particles
 from vitrea.records.table import Table
+from vitrea.records.wording import number_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,7 +94,7 @@ def run(parameters: PreprocessParameters, context: Context) -> None:
     kept = replace(kept.with_columns({"rlnImageName": _names(stack, len(kept))}), optics=optics)
     write_particles(star, kept, comment=context.command)
     size = settings.final_size(images.box_size)
-    context.recorder.event("text", text=f"{star}: {len(kept)} images of {size} x {size} pixels in {stack}")
+    context.recorder.event("text", text=f"{star}: {number_of(len(kept), 'image')} of {size} x {size} pixels in {stack}")
 
 
 def _read(parameters: PreprocessParameters) -> Particles:

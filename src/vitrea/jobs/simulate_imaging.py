@@ -12,6 +12,7 @@ import numpy as np
 from vitrea.jobs.base import Context, parameter
 from vitrea.jobs.simulate_molecules import MoleculeParameters, check_molecules, make_folder, read_molecules
 from vitrea.records.errors import InputError
+from vitrea.records.wording import number_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -364,9 +365,10 @@ class ShotTruth:
 def summary(setup: Setup, shots: Sequence[ShotTruth]) -> str:
     """Return a line about all images."""
     rows, columns = setup.shooting.size
+    particles = number_of(sum(len(shot.particles) for shot in shots), "particle")
     return (
-        f"{columns} x {rows} pixels of {setup.optics.pixel_size:.5g} Å, {sum(len(shot.particles) for shot in shots)} "
-        f"particles of {setup.diameter:.0f} Å, {setup.shooting.imaging.counts:.3g} electrons per pixel, "
+        f"{columns} x {rows} pixels of {setup.optics.pixel_size:.5g} Å, {particles} of {setup.diameter:.0f} Å, "
+        f"{setup.shooting.imaging.counts:.3g} electrons per pixel, "
         f"signal-to-noise ratio {np.mean([shot.snr for shot in shots]):.3g}"
     )
 

@@ -16,6 +16,7 @@ from vitrea.jobs.simulate_imaging import (
     write_landscape,
     write_truth,
 )
+from vitrea.records.wording import number_of
 
 _FOLDER = "Micrographs"
 
@@ -58,7 +59,7 @@ def run(parameters: MicrographParameters, context: Context) -> None:
     write_micrographs(parameters.output / "micrographs.star", as_micrographs(setup, truths, with_ctf=False))
     write_truth(parameters.output, setup, truths)
     context.recorder.event(
-        "text", text=f"{parameters.output}: {parameters.number} micrographs; {summary(setup, truths)}"
+        "text", text=f"{parameters.output}: {number_of(parameters.number, 'micrograph')}; {summary(setup, truths)}"
     )
 
 

@@ -21,6 +21,7 @@ from vitrea.jobs.simulate_imaging import (
     write_landscape,
     write_truth,
 )
+from vitrea.records.wording import number_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,8 +89,9 @@ def run(parameters: MovieParameters, context: Context) -> None:
     write_truth(parameters.output, setup, truths)
     context.recorder.event(
         "text",
-        text=f"{parameters.output}: {parameters.number} movies of {parameters.frames} frames, "
-        f"{parameters.exposure / parameters.frames:.4g} e-/Å² each; {summary(setup, truths)}",
+        text=f"{parameters.output}: {number_of(parameters.number, 'movie')} of "
+        f"{number_of(parameters.frames, 'frame')}, {parameters.exposure / parameters.frames:.4g} e-/Å² each; "
+        f"{summary(setup, truths)}",
     )
 
 
