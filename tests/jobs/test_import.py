@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from vitrea.formats.coordinates import read_coordinate_files, read_coordinates
+from vitrea.formats.coordinates import read_coordinate_files, read_coordinates, write_coordinate_files
 from vitrea.formats.gain import ORIENTATIONS, FrameCorrection, GainOrientation, read_defects, read_gain
 from vitrea.formats.micrograph_files import read_micrographs, read_movies
 from vitrea.formats.movies import open_movie
@@ -19,7 +19,7 @@ from vitrea.formats.particle_files import read_particles
 from vitrea.formats.star import read_star
 from vitrea.jobs import load_job
 from vitrea.jobs.base import Context
-from vitrea.jobs.import_coordinates import owning_micrograph
+from vitrea.jobs.coordinate_owners import micrograph_finder
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
 from vitrea.records.recorder import SilentRecorder
@@ -293,7 +293,35 @@ def test_longest_name_owns_a_coordinate_file() -> None:
         "mic1_pick.star": 0,
         "mic11.box": None,
     }
-    assert {name: owning_micrograph(Path("Picks") / name, names) for name in owners} == owners
+    owner_of = micrograph_finder(names)
+    assert {name: owner_of(Path("Picks") / name) for name in owners} == owners
+
+
+def test_the_last_word_of_a_name_may_differ_but_no_number() -> None:
+    owner_of = micrograph_finder(["A/mic1_avg.mrc", "A/mic_2.mrc", "A/twin_b.mrc", "A/twin_c.mrc"])
+    assert owner_of(Path("mic1_gt.star")) == 0
+    assert owner_of(Path("mic1_2.star")) is None
+    assert owner_of(Path("mic_3.star")) is None
+    assert owner_of(Path("twin_a.star")) is None
+
+
+def test_folders_tell_micrographs_of_one_name_apart() -> None:
+    owner_of = micrograph_finder(["grid1/mic1.mrc", "grid2/mic1.mrc"])
+    assert owner_of(Path("Picks/grid2/mic1_pick.star")) == 1
+    assert owner_of(Path("Picks/mic1_pick.star")) is None
+
+
+def test_lists_of_coordinate_files_are_read_and_count_once(in_tmp: Path) -> None:
+    write_stack("mic1.mrc", np.eye(100), 1.5)
+    run("micrographs", input=("mic1.mrc",))
+    Path("Picks").mkdir()
+    Path("Picks/own_name.coords").write_text("   x         y      density\n 20 30 1\n")
+    write_coordinate_files("Picks/autopick.star", {"mic1.mrc": "Picks/own_name.coords"})
+    recorder = run("coordinates", input=("Picks",), micrographs="Import/micrographs.star")
+    np.testing.assert_allclose(read_coordinates("Import/mic1_import.star")["rlnCoordinateY"], [30])
+    assert not recorder.warnings
+    with pytest.raises(InputError, match=r"nix\.star does not exist"):
+        run("coordinates", input=("nix.star",), micrographs="Import/micrographs.star")
 
 
 def test_particles_whose_stacks_are_bad_are_set_aside(in_tmp: Path) -> None:

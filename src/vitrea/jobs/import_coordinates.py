@@ -10,8 +10,6 @@ from vitrea.jobs.import_parameters import IGNORED_OPTIONS, ImportParameters
 from vitrea.records.wording import number_of, some_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from vitrea.jobs.set_aside import SetAside
     from vitrea.records.micrographs import Micrographs
     from vitrea.records.recorder import Recorder
@@ -24,9 +22,10 @@ class CoordinateImportParameters(ImportParameters):
     """Import coordinates of particles: STAR, EMAN's .box, Ximdisp, XMIPP, one file a micrograph; cisTEM's list for all.
 
     A file belongs to the micrograph whose name, without ending, its own name begins with: mic1_manualpick.star and
-    mic1.box to mic1.mrc. Coordinates outside the image are left out and counted. Written are one STAR file a micrograph
-    and their list, coordinates.star, which vitrea extract and RELION take. Files that cannot be read or belong to no
-    micrograph are listed in coordinates_set_aside.star.
+    mic1.box to mic1.mrc; the last word may differ: mic1_manual.star to mic1_avg.mrc. Lists of such files, as
+    autopick.star, are read, too. Coordinates outside the image are left out and counted. Written are one STAR file a
+    micrograph and their list, coordinates.star, which vitrea extract and RELION take. Files that cannot be read or
+    belong to no micrograph are listed in coordinates_set_aside.star.
     """
 
     micrographs: Path = parameter(..., "STAR file with the micrographs.", options=["--mics"])
@@ -96,45 +95,34 @@ def _read(
     """Return coordinates in pixels by row of the micrograph, the files set aside, and how many files there were."""
     from vitrea.formats.coordinates import read_cistem_positions, read_coordinates
     from vitrea.formats.micrograph_files import expand_names
+    from vitrea.jobs.coordinate_owners import ENDINGS, coordinate_files
     from vitrea.jobs.import_checks import over_files
     from vitrea.jobs.set_aside import SetAside
     from vitrea.records.errors import InputError
 
     if not parameters.input:
         raise InputError('give the coordinate files: names, folders, or patterns in quotes ("Picks/*.box")')
-    endings = (".star", ".box", ".coords", ".pos", ".xmd", ".txt", ".plt")
-    paths = list(dict.fromkeys(expand_names(parameters.input, endings)))
     names = [str(name) for name in micrographs.names]
     if parameters.format == "cistem":
+        paths = expand_names(parameters.input, ENDINGS)
         if len(paths) != 1:
             raise InputError(f"--format cistem takes one list of all micrographs, not {len(paths)} files")
         listed = read_cistem_positions(paths[0], names, micrographs.pixel_sizes)
         return {row: table for row, table in enumerate(listed) if len(table)}, [], 1
+    rows = coordinate_files(parameters.input, names)
     form = None if parameters.format == "auto" else parameters.format
-    good, aside = over_files(paths, lambda path: read_coordinates(path, form), recorder, "Reading coordinates")
+    good, aside = over_files(list(rows), lambda path: read_coordinates(path, form), recorder, "Reading coordinates")
     tables: dict[int, Table] = {}
     owner: dict[int, Path] = {}
     for path, table in good.items():
-        row = owning_micrograph(path, names)
+        row = rows[path]
         if row is None:
             aside.append(SetAside(str(path), f"{path} belongs to no micrograph of the {len(names)} by its name"))
         elif row in tables:
             aside.append(SetAside(str(path), f"{path} and {owner[row]} both belong to {names[row]}"))
         else:
             tables[row], owner[row] = _scaled(table, parameters.scale), path
-    return tables, aside, len(paths)
-
-
-def owning_micrograph(path: Path, names: Sequence[str]) -> int | None:
-    """Return the row of the micrograph a coordinate file belongs to by its name: the longest that it begins with."""
-    stem = path.stem
-    best, length = None, 0
-    for row, name in enumerate(names):
-        own = Path(name).stem
-        # mic1 does not own mic10.box: what follows must not go on the name.
-        if len(own) > length and stem.startswith(own) and not stem[len(own) : len(own) + 1].isalnum():
-            best, length = row, len(own)
-    return best
+    return tables, aside, len(rows)
 
 
 def _scaled(table: Table, scale: float) -> Table:

@@ -14,17 +14,15 @@ from vitrea.formats.coordinates import (
     MERIT,
     X,
     Y,
-    read_coordinate_files,
     read_coordinates,
     suffix_of,
     write_cistem_positions,
     write_coordinate_files,
     write_coordinates,
 )
-from vitrea.formats.micrograph_files import expand_names, locate_image
+from vitrea.formats.micrograph_files import locate_image
 from vitrea.formats.movies import read_movie_header
-from vitrea.formats.star import read_star
-from vitrea.jobs.import_coordinates import owning_micrograph
+from vitrea.jobs.coordinate_owners import coordinate_files
 from vitrea.jobs.map_inputs import make_folder
 from vitrea.jobs.pick_files import Names, check_names
 from vitrea.picking.comparison import Agreement, compare_picks
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
     from vitrea.records.micrographs import Micrographs
     from vitrea.records.recorder import Recorder
 
-_ENDINGS = (".star", ".box", ".coords", ".pos", ".xmd")
 _DISTANCE = 25.0  # pixels between a pick and the particle it is
 
 
@@ -53,12 +50,12 @@ def read_sets(inputs: Iterable[Path], micrographs: Micrographs, recorder: Record
     Raises
     ------
     InputError
-        If no file belongs to any of the micrographs.
+        If a file does not exist, or none belongs to any of the micrographs.
     """
     names = [str(name) for name in micrographs.names]
-    files = list(_files(inputs, names))
+    files = coordinate_files(inputs, names)
     found: dict[int, Table] = {}
-    for path, row in files:
+    for path, row in files.items():
         if row is None:
             recorder.warn(f"set aside: {path} belongs to no micrograph of the {len(names)} by its name")
             continue
@@ -71,38 +68,6 @@ def read_sets(inputs: Iterable[Path], micrographs: Micrographs, recorder: Record
     if not found:
         raise InputError(f"no coordinate file of {len(files)} belongs to a micrograph of the {len(names)}")
     return found
-
-
-def _files(inputs: Iterable[Path], names: list[str]) -> Iterable[tuple[Path, int | None]]:
-    """Yield coordinate files with the rows of their micrographs."""
-    rows = {name: row for row, name in enumerate(names)}
-    by_stem = {Path(name).stem: row for row, name in enumerate(names)}
-    for path in expand_names(inputs, _ENDINGS):
-        if _is_list(path):
-            for name, file in read_coordinate_files(path).items():
-                yield file, rows.get(name, by_stem.get(Path(name).stem))
-        else:
-            yield path, _owner(path, names)
-
-
-def _owner(path: Path, names: list[str]) -> int | None:
-    """Return the row of a file's micrograph by name; its last word may differ: mic1_DW.mrc, mic1_manual.star."""
-    row = owning_micrograph(path, names)
-    if row is not None:
-        return row
-    shorter = [str(Path(name).with_suffix("")).rpartition("_")[0] for name in names]
-    row = owning_micrograph(path, [f"{name}.mrc" for name in shorter])
-    return row if row is not None and shorter.count(shorter[row]) == 1 else None
-
-
-def _is_list(path: Path) -> bool:
-    if path.suffix.lower() != ".star" or not path.is_file():
-        return False
-    try:
-        tables = [block for block in read_star(path).values() if isinstance(block, Table)]
-    except InputError:
-        return False
-    return any("rlnMicrographCoordinates" in table for table in tables)
 
 
 def _joined(first: Table, second: Table) -> Table:
