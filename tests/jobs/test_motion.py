@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -252,3 +253,20 @@ def test_two_movies_of_one_name_are_refused(folder: Path) -> None:
     (folder / "Movies/m1.mrc").write_bytes((folder / "Movies/m1.mrcs").read_bytes())
     with pytest.raises(InputError, match="would both be"):
         correct(input=("Movies/m1.mrcs", "Movies/m1.mrc"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"first_frame_sum": 5, "last_frame_sum": 6}, "leave fewer than 3 frames"),
+        ({"defect_file": "nix.txt"}, "--defect_file nix.txt does not exist"),
+        ({"gainref": "nix.mrc"}, "nix.mrc does not exist"),
+        ({"gain_rot": 1}, "--gain_rot and --gain_flip turn the gain of --gainref"),
+    ],
+)
+def test_what_is_wrong_for_all_movies_is_refused_before_anything_is_made(
+    folder: Path, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        correct(**options)
+    assert not Path("Motion").exists()

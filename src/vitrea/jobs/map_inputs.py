@@ -101,7 +101,7 @@ def make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot make the folder {path.parent} for {path.name}: {error.strerror}") from error
+        raise InputError(f"cannot make the folder {path.parent}: {error.strerror}") from error
 
 
 def _differ(first: float, second: float) -> bool:

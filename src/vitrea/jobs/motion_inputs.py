@@ -13,7 +13,9 @@ from vitrea.formats.gain import FrameCorrection, GainOrientation, read_frame_cor
 from vitrea.formats.image_names import locate_file, place_in_job
 from vitrea.formats.micrograph_files import locate_image, open_movies
 from vitrea.formats.movies import EerRendering, Movie, open_movie
+from vitrea.jobs.map_inputs import make_folder
 from vitrea.jobs.motion import MotionParameters
+from vitrea.motion.correction import FEWEST_FRAMES
 from vitrea.optics.dose import voltage_factor
 from vitrea.records.errors import InputError
 from vitrea.records.micrographs import GivenOptics, Movies
@@ -57,9 +59,10 @@ def read_motion_input(parameters: MotionParameters) -> tuple[Movies, list[MovieT
     Raises
     ------
     InputError
-        One sentence: no movies, no pixel size, no voltage, an exposure that is needed and not known, two movies whose
-        results would have one name.
+        One sentence: no movies, no pixel size, no voltage, an exposure that is needed and not known, a range of too few
+        frames, a list of defects that is not there, two movies whose results would have one name.
     """
+    _check_options(parameters)
     from_star = len(parameters.input) == 1 and str(parameters.input[0]).lower().endswith(".star")
     if not from_star and not parameters.voltage:
         raise InputError("give the acceleration voltage with --voltage: movie files do not tell it")
@@ -86,6 +89,19 @@ def read_motion_input(parameters: MotionParameters) -> tuple[Movies, list[MovieT
     if parameters.dose_weighting:
         _check_exposures(tasks)
     return movies, tasks
+
+
+def _check_options(parameters: MotionParameters) -> None:
+    first, last = parameters.first_frame_sum, parameters.last_frame_sum
+    if 0 < last < first + FEWEST_FRAMES - 1:
+        raise InputError(
+            f"--first_frame_sum {first} and --last_frame_sum {last} leave fewer than {FEWEST_FRAMES} frames, which an "
+            "alignment needs"
+        )
+    if (parameters.gain_rot or parameters.gain_flip) and parameters.gainref is None:
+        raise InputError("--gain_rot and --gain_flip turn the gain of --gainref; there is none")
+    if parameters.defect_file is not None and not parameters.defect_file.is_file():
+        raise InputError(f"--defect_file {parameters.defect_file} does not exist")
 
 
 def output_name(movie: str) -> str:
@@ -125,14 +141,13 @@ class Detector:
         self._last: tuple[object, FrameCorrection] | None = None
         self.gain_file = "" if parameters.gainref is None else str(parameters.gainref)
         if parameters.gainref is None:
-            if parameters.gain_rot or parameters.gain_flip:
-                raise InputError("--gain_rot and --gain_flip turn the gain of --gainref; there is none")
             return
         gain = self._orientation.turn(read_gain(parameters.gainref, for_eer=self._is_eer(0)))
         if parameters.gain_rot or parameters.gain_flip:
             # Polishing reads the gain as the frames lie.
             self.gain_file = str(parameters.output / "gain.mrc")
             pixel = float(movies.pixel_sizes[0])
+            make_folder(Path(self.gain_file))
             write_gain(self.gain_file, np.ascontiguousarray(gain), pixel, for_eer=self._is_eer(0))
 
     def _is_eer(self, row: int) -> bool:

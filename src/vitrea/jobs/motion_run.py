@@ -55,8 +55,8 @@ def correct_movies(parameters: MotionParameters, context: Context) -> None:
         recorder.warn("--distortion_angle is 0: the larger magnification is taken to be along x")
     device = choose_device(parameters.device)
     set_threads(parameters.threads)
-    make_folder(parameters.output / "any")
     detector = Detector(parameters, movies)
+    make_folder(parameters.output / "any")
     motions: dict[int, MovieMotion] = {}
     todo = []
     for task in tasks:

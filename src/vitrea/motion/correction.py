@@ -33,7 +33,7 @@ from vitrea.motion.sums import Exposure, FrameGeometry, Sums, Wanted, sum_frames
 FEWEST_PATCHES = 3
 # Pixels: trajectories that the model misses by more are not understood, and it is not applied. RELION's figure.
 _LARGEST_RESIDUAL = 10.0
-_FEWEST_FRAMES = 3
+FEWEST_FRAMES = 3
 
 
 class BadMovieError(Exception):
@@ -218,9 +218,9 @@ def _sum(
 def _frames_used(count: int, settings: CorrectionSettings) -> range:
     last = min(count, settings.last) if settings.last > 0 else count
     numbers = range(settings.first - 1, last)
-    if len(numbers) < _FEWEST_FRAMES:
+    if len(numbers) < FEWEST_FRAMES:
         raise BadMovieError(
-            f"only {len(numbers)} of its {count} frames would be used; at least {_FEWEST_FRAMES} are needed"
+            f"only {len(numbers)} of its {count} frames would be used; at least {FEWEST_FRAMES} are needed"
         )
     return numbers
 
