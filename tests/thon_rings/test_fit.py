@@ -14,6 +14,7 @@ from vitrea.optics.ctf import ctf_phase
 from vitrea.records.optics import Optics
 from vitrea.thon_rings.diagnostic import diagnostic_image
 from vitrea.thon_rings.fit import CtfFit, fit_ctf
+from vitrea.thon_rings.quality import RingCurves, fit_resolution
 from vitrea.thon_rings.samples import ctf_constants
 from vitrea.thon_rings.settings import FitSettings
 from vitrea.thon_rings.spectrum import Spectrum, amplitude_spectrum
@@ -152,3 +153,27 @@ def test_the_picture_shows_the_fit_beside_the_spectrum(optics: Optics, thon_imag
 def test_spectra_that_are_no_use(amplitude: np.ndarray, settings: FitSettings, said: str, optics: Optics) -> None:
     with pytest.raises(ValueError, match=said):
         fit_ctf(Spectrum(amplitude.astype(np.float32), 1.5), optics, settings)
+
+
+def curves_of_quality(*steps: tuple[float, int]) -> RingCurves:
+    """Return curves to 3 Å whose quality takes each value for so many points."""
+    quality = np.concatenate([np.full(points, value) for value, points in steps])
+    frequency = np.linspace(0, 1 / 3, len(quality))
+    flat = np.zeros_like(quality)
+    return RingCurves(frequency, flat, flat, flat, quality, flat)
+
+
+@pytest.mark.parametrize(
+    ("steps", "end"),
+    [
+        ([(0.9, 400), (0.2, 600)], 400),
+        ([(0.9, 400), (0.3, 8), (0.9, 100), (0.2, 492)], 508),  # a short dip is noise
+        ([(0.9, 400), (0.3, 50), (0.7, 100), (0.2, 450)], 400),  # a long one is the end
+        ([(0.55, 140), (0.4, 60), (0.8, 300), (0.2, 500)], 500),  # the first ring is hard to tell from its background
+        ([(0.2, 500), (0.9, 500)], None),
+    ],
+)
+def test_the_resolution_is_where_rings_cease_to_follow_the_fit(steps: list[tuple[float, int]], end: int | None) -> None:
+    curves = curves_of_quality(*steps)
+    expected = math.inf if end is None else 1 / curves.frequency[end - 1]
+    assert fit_resolution(curves, 30.0) == expected

@@ -145,13 +145,18 @@ def _local_correlation(
 def fit_resolution(curves: RingCurves, lowest_resolution: float) -> float:
     """Return the resolution in Å to which the rings follow the fit without a gap; infinite where they never do.
 
-    The quality must reach 0.5 somewhere in the first third of the curve; the resolution is where it then stays below
-    for longer than the correlation's narrowest window. Dips shorter than that are the noise of the correlation.
+    The quality must reach 0.5 somewhere in the first third of the curve. From the best place there on, the resolution is
+    where it stays below for longer than the correlation's narrowest window; shorter dips are the noise of the
+    correlation, and what lies before the best place is the background of the first ring, which is hard to tell from it.
     """
     first = int(np.searchsorted(curves.frequency, 1 / lowest_resolution))
-    good = np.flatnonzero(curves.quality[first:] >= np.maximum(_THRESHOLD, curves.noise[first:]))
-    if not len(good) or good[0] > len(curves.frequency) // 3:
+    quality = curves.quality[first:]
+    follows = quality >= np.maximum(_THRESHOLD, curves.noise[first:])
+    early = np.where(follows, quality, -1.0)[: max(len(curves.frequency) // 3 - first, 1)]
+    if early.max() < 0:
         return math.inf
+    good = np.flatnonzero(follows)
+    good = good[good >= early.argmax()]
     gaps = np.flatnonzero(np.diff(good) > _FEWEST)
     last = good[gaps[0]] if len(gaps) else good[-1]
     return float(1 / curves.frequency[first + last])
