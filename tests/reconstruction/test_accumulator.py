@@ -13,7 +13,7 @@ from vitrea.fourier.packed import packed_samples
 from vitrea.geometry.euler import euler_to_matrix
 from vitrea.geometry.masks import soft_sphere
 from vitrea.matching.reference import reference_from_map
-from vitrea.reconstruction.accumulator import FourierAccumulator, combine
+from vitrea.reconstruction.accumulator import FourierAccumulator
 
 SIZE, RADIUS = 32, 15
 IDENTITY = torch.eye(3)[None]
@@ -132,14 +132,6 @@ def test_scaled_sums_of_another_reach(dims: int, mine: int, theirs: int) -> None
         assert at(own, own.weight, x, y, z) == pytest.approx(expected)
     if mine > theirs:
         assert at(own, own.data, reach + 1, 0, 0) == at(own, before, reach + 1, 0, 0)
-
-
-def test_halves_together(lopsided: Any) -> None:
-    one, two = (_accumulated(lopsided, SIZE, 40, 2, weight) for weight in (1.0, 3.0))
-    both = combine(one, two)
-    assert both.dims == 2
-    torch.testing.assert_close(both.data, 4.0 * one.data, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(both.weight, 4.0 * one.weight)
 
 
 @pytest.mark.parametrize("dims", [2, 3])

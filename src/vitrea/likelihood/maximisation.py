@@ -21,7 +21,7 @@ from vitrea.likelihood.data import ParticleData, noise_share
 from vitrea.likelihood.settings import Settings
 from vitrea.likelihood.state import ClassModel, FloatArray, Model
 from vitrea.likelihood.sums import Sums
-from vitrea.reconstruction.accumulator import FourierAccumulator, combine, join_below
+from vitrea.reconstruction.accumulator import FourierAccumulator, join_below
 
 # A group's noise spectrum is drawn towards that of all particles as if it held this many more average particles:
 # a small group is kept from fitting its own noise.
@@ -166,11 +166,13 @@ class Maximiser:
         return fsc
 
     def joined(self, sums: tuple[Sums, Sums], models: tuple[Model, Model]) -> Model:
-        """Make the model of all particles, after `halves`; its prior is the FSC that all data would have.
+        """Make the model of all particles, after `halves`; the sums of the first half become those of both.
 
-        ``sqrt(2 FSC / (1 + FSC))`` (Rosenthal & Henderson 2003, doi:10.1016/j.jmb.2003.07.013, equation 15).
+        Its prior is the FSC that all data would have, ``sqrt(2 FSC / (1 + FSC))`` (Rosenthal & Henderson 2003,
+        doi:10.1016/j.jmb.2003.07.013, equation 15).
         """
-        total = combine(sums[0].accumulators[0], sums[1].accumulators[0])
+        total = sums[0].accumulators[0]
+        total.add_scaled(sums[1].accumulators[0], 1.0)
         fsc = models[0].classes[0].fsc
         positive = np.clip(fsc, 0.0, 1.0)
         whole = np.clip(np.sqrt(2 * positive / (1 + positive)), *FSC_RANGE)
@@ -211,13 +213,9 @@ class Maximiser:
 
     def _completeness(self, accumulator: FourierAccumulator, tau2: FloatArray) -> FloatArray:
         """Fraction of the voxels in each shell where the data outweigh the prior."""
-        shells = accumulator.shells()
-        inside = shells < len(tau2)
-        index = shells[inside]
-        prior = torch.from_numpy(1.0 / np.maximum(tau2 * self.settings.tau2_fudge, 1e-30)).to(torch.float32)
-        enough = accumulator.weight[inside] * accumulator.padding**accumulator.dims >= prior.to(index.device)[index]
-        known = torch.bincount(index, weights=enough.double(), minlength=len(tau2))
-        return (known / torch.bincount(index, minlength=len(tau2)).clamp(min=1)).cpu().numpy()
+        prior = torch.from_numpy(1.0 / np.maximum(tau2 * self.settings.tau2_fudge, 1e-30))
+        found: FloatArray = accumulator.completeness(prior).cpu().numpy()
+        return found
 
     def _statistics(self, sums: Sums, model: Model) -> Model:
         """Update noise, scales and priors."""

@@ -169,6 +169,7 @@ class Refinement(Run):
             sums.append(expectation.run(indices, state.particles))
             del expectation
             return_freed_memory()
+        del references
         self.recorder.stage(f"iteration {iteration}, reconstruction")
         maximiser = Maximiser(self.data, settings, self.solvent_mask, keep_noise=first)
         pair = (sums[0], sums[1])

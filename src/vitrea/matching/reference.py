@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitrea.fourier.gridding import interpolation_correction
+from vitrea.fourier.gridding import grid_of_map, interpolation_correction
 from vitrea.fourier.packed import PackedSamples
 from vitrea.kernels.project import project_slices
 
@@ -117,23 +117,10 @@ def reference_from_map(voxels: Tensor, radius: int, padding: int = 2) -> Referen
     """
     size, dims = voxels.shape[-1], voxels.ndim
     corrected = voxels / interpolation_correction(size, padding, dims, voxels.device)
-    wide = padding * size
-    padded = torch.zeros([wide] * dims, dtype=voxels.dtype, device=voxels.device)
-    inner = slice(wide // 2 - size // 2, wide // 2 - size // 2 + size)
-    padded[(inner,) * dims] = corrected
-    axes = tuple(range(dims))
-    transform = torch.fft.rfftn(torch.fft.ifftshift(padded, dim=axes), dim=axes)
     # One voxel beyond the radius for interpolation, one more for rounding.
     half = padding * radius + 2
-    rows = torch.arange(-half, half + 1, device=voxels.device)
-    columns = torch.arange(0, half + 1, device=voxels.device)
-    inside_rows, inside_columns = abs(rows) <= wide // 2, columns <= wide // 2
-    grid = torch.zeros([2 * half + 1] * (dims - 1) + [half + 1], dtype=transform.dtype, device=voxels.device)
-    source = [rows[inside_rows] % wide] * (dims - 1) + [columns[inside_columns]]
-    target = [torch.nonzero(inside_rows)[:, 0]] * (dims - 1) + [torch.nonzero(inside_columns)[:, 0]]
-    grid[torch.meshgrid(*target, indexing="ij")] = transform[torch.meshgrid(*source, indexing="ij")]
     # A line integral through n voxels: the orthonormal transform of the projection is the unnormalised 3D slice / n.
-    grid = grid / size
+    grid = grid_of_map(corrected.div_(size), padding * size, half)
     if dims == 2:
         grid = torch.stack([grid, torch.zeros_like(grid)])
     return Reference(grid, half if dims == 3 else 0, half, float(padding), radius)

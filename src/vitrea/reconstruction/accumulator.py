@@ -6,12 +6,14 @@ doi:10.1016/j.jsb.2012.09.006, equation 8 of the M-step; the grid and its correc
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitrea.fourier.gridding import interpolation_correction
+from vitrea.fourier.gridding import interpolation_correction, map_of_grid, row_blocks
 from vitrea.fourier.packed import PackedSamples
 from vitrea.geometry.masks import soft_sphere
 from vitrea.kernels.project import backproject_slices, project_slices
@@ -83,7 +85,7 @@ class FourierAccumulator:
         reach = min(self.half, other.half)
         mine, theirs = (self._middle(accumulator, reach) for accumulator in (self, other))
         for own, given in ((self.data, other.data), (self.weight, other.weight)):
-            own[mine] += factor * given[theirs]
+            own[mine].add_(given[theirs], alpha=factor)
 
     def clear(self) -> None:
         """Forget what was added."""
@@ -131,47 +133,64 @@ class FourierAccumulator:
             grid[:, :, 0] = plane + (mate.conj() if plane.is_complex() else mate)
 
     def _symmetrise(self, symmetry: Tensor) -> None:
-        points = self._points()
-        inside = points.square().sum(dim=1) <= (self.padding * self.radius + 0.5) ** 2
-        place, points = torch.nonzero(inside)[:, 0], points[inside].contiguous()
-        for grid in (self.data, self.weight.to(torch.complex64)):
-            total = torch.zeros(len(points), dtype=torch.complex64, device=grid.device)
-            for operator in symmetry:
-                total += project_slices(grid, self.half, self.half, operator[None].contiguous(), points)[0]
-            target = self.data if grid is self.data else self.weight
-            flat = torch.zeros(target.numel(), dtype=target.dtype, device=grid.device)
-            flat[place] = total if target.is_complex() else total.real
-            target.copy_(flat.view(target.shape))
+        for name in ("data", "weight"):
+            grid: Tensor = getattr(self, name)
+            source, total = grid.to(torch.complex64), torch.zeros_like(grid)
+            for block in row_blocks(self.half):
+                inside = self._squared_radius(block) <= (self.padding * self.radius + 0.5) ** 2
+                points = self._points(block)[inside]
+                summed = torch.zeros(len(points), dtype=torch.complex64, device=grid.device)
+                for operator in symmetry:
+                    summed += project_slices(source, self.half, self.half, operator[None].contiguous(), points)[0]
+                total[:, block][inside] = summed if grid.is_complex() else summed.real
+            setattr(self, name, total)
 
-    def _points(self) -> Tensor:
-        """Grid index (x, y, z) of every voxel, shape [voxels, 3]."""
+    def _points(self, rows: slice) -> Tensor:
+        """Grid index (x, y, z) of every voxel in a run of rows, shape [z, rows, x, 3]."""
         slow = torch.arange(-self.half, self.half + 1, dtype=torch.float32, device=self.data.device)
-        z, y, x = torch.meshgrid(slow, slow, slow[self.half :], indexing="ij")
-        return torch.stack([x.flatten(), y.flatten(), z.flatten()], dim=1)
+        z, y, x = torch.meshgrid(slow, slow[rows], slow[self.half :], indexing="ij")
+        return torch.stack([x, y, z], dim=-1)
 
-    def _squared_radius(self) -> Tensor:
-        """Squared distance of every voxel from the origin in grid voxels; shape of the grid."""
+    def _squared_radius(self, rows: slice) -> Tensor:
+        """Squared distance in grid voxels from the origin of every voxel in a run of rows, shape [z, rows, x]."""
         slow = torch.arange(-self.half, self.half + 1, dtype=torch.float32, device=self.data.device) ** 2
         deep = slow if self.dims == 3 else torch.tensor([0.0, _FAR**2], device=self.data.device)
-        return deep[:, None, None] + slow[None, :, None] + slow[None, None, self.half :]
+        return deep[:, None, None] + slow[None, rows, None] + slow[None, None, self.half :]
 
-    def shells(self) -> Tensor:
-        """Shell of every voxel in Fourier pixels, rounded; shape of the grid."""
-        return torch.round(self._squared_radius().sqrt() / self.padding).to(torch.int64)
+    def _by_shell(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shells and weights of all voxels that a map of this size has, a run of rows at a time."""
+        for block in row_blocks(self.half):
+            shells = self.shells(block)
+            inside = shells <= self.size // 2
+            yield shells[inside], self.weight[:, block][inside]
+
+    def shells(self, rows: slice = slice(None)) -> Tensor:
+        """Shell of every voxel (in a run of rows) in Fourier pixels, rounded, int64, shape [z, rows, x]."""
+        return torch.round(self._squared_radius(rows).sqrt_().div_(self.padding)).to(torch.int64)
 
     def shell_weight(self) -> Tensor:
         """Mean weight per Fourier pixel of the map in each shell, shape [size // 2 + 1], float64.
 
         Its reciprocal is the noise variance (per real or imaginary part) of the reconstructed component.
         """
-        shells, count = self.shells().flatten(), self.size // 2 + 1
-        inside = shells < count
-        index = shells[inside]
-        total = torch.zeros(count, dtype=torch.float64, device=self.data.device)
-        total.index_add_(0, index, self.weight.flatten()[inside].double())
-        voxels = torch.bincount(index, minlength=count).double()
+        count = self.size // 2 + 1
+        total, voxels = torch.zeros((2, count), dtype=torch.float64, device=self.data.device)
+        for shells, weight in self._by_shell():
+            total.index_add_(0, shells, weight.double())
+            voxels += torch.bincount(shells, minlength=count)
         mean: Tensor = total / voxels * self.padding**self.dims
         return mean
+
+    def completeness(self, least: Tensor) -> Tensor:
+        """Fraction of the voxels in each shell that weigh at least `least` (per Fourier pixel), shape as `least`."""
+        count = len(least)
+        least = least.to(torch.float32).to(self.data.device)
+        enough, voxels = torch.zeros((2, count), dtype=torch.float64, device=self.data.device)
+        for shells, weight in self._by_shell():
+            voxels += torch.bincount(shells, minlength=count)
+            enough += torch.bincount(shells[weight * self.padding**self.dims >= least[shells]], minlength=count)
+        fraction: Tensor = enough / voxels.clamp(min=1.0)
+        return fraction
 
     def reconstruct(self, tau2: Tensor | None = None, fudge: float = 1.0, above: int = -1) -> Tensor:
         """Make the map.
@@ -190,35 +209,26 @@ class FourierAccumulator:
         -------
         Tensor of float32, shape [size] * dims
         """
-        shells = self.shells()
-        limit = min(self.radius, self.size // 2)
         if tau2 is None:
-            mean = (self.shell_weight() / self.padding**self.dims).to(torch.float32)
-            floor = WEIGHT_FLOOR * mean[shells.clamp(max=len(mean) - 1)]
-            denominator = torch.maximum(self.weight, floor)
+            prior = None
+            floor = (WEIGHT_FLOOR * self.shell_weight() / self.padding**self.dims).to(torch.float32)
         else:
             strength = (tau2.double() * fudge * self.padding**self.dims).clamp(min=1e-30)
             prior = torch.where(tau2 > 0, 1.0 / strength, torch.inf).to(torch.float32).to(self.data.device)
-            denominator = self.weight + prior[shells.clamp(max=len(prior) - 1)]
-        # The same ball as slices fill: voxels just outside it hold only the rim of a few samples.
-        usable = (self._squared_radius() <= (limit * self.padding) ** 2) & (denominator > 0)
-        usable &= shells > above
-        volume = torch.where(usable, self.data / denominator.clamp(min=1e-30), 0.0)
-        return self._to_real(volume)
+        limit = min(self.radius, self.size // 2)
 
-    def _to_real(self, volume: Tensor) -> Tensor:
-        wide, dims = self.padding * self.size, self.dims
-        axis = torch.arange(-self.half, self.half + 1, device=volume.device)
-        rows, columns = abs(axis) < (wide + 1) // 2, axis[self.half :] <= wide // 2
-        target = [axis[rows] % wide] * (dims - 1) + [axis[self.half :][columns]]
-        volume = volume[rows] if dims == 3 else volume[0]
-        transform = torch.zeros([wide] * (dims - 1) + [wide // 2 + 1], dtype=volume.dtype, device=volume.device)
-        transform[torch.meshgrid(*target, indexing="ij")] = volume[..., rows, :][..., columns]
-        # Undo the 1 / size by which a reference is scaled (matching.reference).
-        axes = tuple(range(dims))
-        voxels = torch.fft.fftshift(torch.fft.irfftn(transform * self.size, s=(wide,) * dims, dim=axes))
-        inner = slice(wide // 2 - self.size // 2, wide // 2 - self.size // 2 + self.size)
-        voxels = voxels[(inner,) * dims] / interpolation_correction(self.size, self.padding, dims, volume.device)
+        def components(rows: slice) -> Tensor:
+            shells, weight = self.shells(rows), self.weight[:, rows]
+            place = shells.clamp(max=self.size // 2)
+            denominator = torch.maximum(weight, floor[place]) if prior is None else weight + prior[place]
+            # The same ball as slices fill: voxels just outside it hold only the rim of a few samples.
+            usable = (self._squared_radius(rows) <= (limit * self.padding) ** 2) & (denominator > 0) & (shells > above)
+            # Undo the 1 / size by which a reference is scaled (matching.reference).
+            found = torch.where(usable, self.data[:, rows] / denominator.clamp(min=1e-30) * self.size, 0.0)
+            return found if self.dims == 3 else found[0]
+
+        voxels = map_of_grid(components, self.half, self.padding * self.size, self.size, self.dims)
+        voxels /= interpolation_correction(self.size, self.padding, self.dims, voxels.device)
         return _without_corners(voxels)
 
 
@@ -239,15 +249,8 @@ def join_below(first: FourierAccumulator, second: FourierAccumulator, radius: fl
     The two half maps then have the same orientation and origin: without a common frame their FSC would be
     meaningless (Scheres & Chen 2012, doi:10.1038/nmeth.2115).
     """
-    low = first.shells() <= radius
-    for one, other in ((first.data, second.data), (first.weight, second.weight)):
-        mean = 0.5 * (one[low] + other[low])
-        one[low], other[low] = mean, mean
-
-
-def combine(first: FourierAccumulator, second: FourierAccumulator) -> FourierAccumulator:
-    """Return the accumulator of both half sets together."""
-    total = FourierAccumulator(first.size, first.radius, first.padding, first.data.device, first.dims)
-    total.data = first.data + second.data
-    total.weight = first.weight + second.weight
-    return total
+    for block in row_blocks(first.half):
+        low = first.shells(block) <= radius
+        for one, other in ((first.data, second.data), (first.weight, second.weight)):
+            mean = 0.5 * (one[:, block][low] + other[:, block][low])
+            one[:, block][low], other[:, block][low] = mean, mean
