@@ -22,6 +22,8 @@ from vitrea.records.particles import Particles
 from vitrea.records.recorder import Recorder
 
 _OPEN_STACKS = 128  # every memory map holds a file descriptor, of which a process has 1024
+# Bytes of a stack that may count as this process's at a time, and what one touch of a page may map.
+_MAPPED_AT_ONCE, _NEIGHBOURHOOD = 16 << 20, 1 << 19
 _TOLERANCE = 0.01  # pixel sizes closer than this differ by rounding
 
 
@@ -136,8 +138,9 @@ class ParticleImages:
             wanted = self._index[rows[places]]
             if wanted[-1] >= len(stack):
                 raise self._beyond(number, int(rows[places[-1]]), len(stack))
-            images[places] = stack[wanted]
-            _forget_pages(stack)
+            for piece in _pieces(len(wanted), self.box_size):
+                images[places[piece]] = stack[wanted[piece]]
+                _forget_pages(stack)
         return images
 
     def _stack(self, number: int) -> NDArray[Any]:
@@ -265,6 +268,12 @@ def _blank_edges(pixels: NDArray[np.float32]) -> Iterator[tuple[int, str]]:
         blank |= (pair[:, 0] == pair[:, 1]).all(axis=1)
     for i in np.flatnonzero(blank).tolist():
         yield i, "a blank edge"
+
+
+def _pieces(count: int, box_size: int) -> Iterator[slice]:
+    """Yield slices of images whose pages are few: of scattered ones the system maps neighbours, too."""
+    together = max(1, _MAPPED_AT_ONCE // max(4 * box_size**2, _NEIGHBOURHOOD))
+    yield from (slice(start, start + together) for start in range(0, count, together))
 
 
 def _forget_pages(stack: NDArray[Any]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,7 @@ def run_iterations(
         optimiser = files.write(state, sampling_table(run, state))
         files.forget_sums(before=state.iteration)
         history.append(_tell(files, state, used, time.perf_counter() - began, context))
+        del state  # what is on disk is not kept while it is read back
         state = files.read(optimiser, run.device)
         return_freed_memory()
     return state, history

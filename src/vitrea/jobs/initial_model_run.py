@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,7 @@ from vitrea.jobs.likelihood_inputs import (
     without_history,
     write_record,
 )
-from vitrea.jobs.map_inputs import make_folder
-from vitrea.jobs.run_files import particle_state, read_optimiser, with_groups, write_set_aside
+from vitrea.jobs.run_files import read_optimiser, with_groups
 from vitrea.likelihood.ab_initio import FEWEST_HELD_OUT, AbInitio, Verdict
 from vitrea.likelihood.first_maps import finest_detail
 from vitrea.likelihood.maximisation import round_mask

@@ -203,6 +203,7 @@ class Classification(Run):
         )
         model = maximiser.classes(sums, model, complete=not carried)
         particles = collect(state.particles, [sums], self.data.pixel_size, keep_norm=first)
+        del sums  # results of each particle: with a million of them half as much again
         progress = self._changes(state, particles, chosen)
         self._watch_chance(state, particles)
         model, particles = self._tidy(model, particles, carried, iteration)
@@ -402,8 +403,7 @@ class Classification(Run):
         change = 1.0 - len(stayed) / len(chosen)
         if len(stayed) == 0:
             return replace(state.progress, change_class=change)
-        one, two = (replace(part, eulers=part.eulers[stayed], shifts=part.shifts[stayed]) for part in (before, after))
-        rotation, offset = self.changes(one, two)
+        rotation, offset = self.changes(before, after, stayed)
         return replace(state.progress, change_class=change, change_rotation=rotation, change_offset=offset)
 
     def _tidy(

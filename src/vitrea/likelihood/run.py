@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -164,15 +165,22 @@ class Run:
         rotation, pixels = estimate_accuracy(images, eulers, reference, preparer.samples, self.settings.seed, planar)
         return rotation, pixels * self.data.pixel_size
 
-    def changes(self, before: ParticleState, after: ParticleState) -> tuple[float, float]:
-        """Mean change of the rotations (degrees) and root-mean-square change of the offsets (Å, per axis)."""
-        turned = np.empty(len(before.eulers))
-        for start in range(0, len(turned), ROTATIONS_AT_ONCE):
+    def changes(
+        self, before: ParticleState, after: ParticleState, chosen: NDArray[np.int64] | None = None
+    ) -> tuple[float, float]:
+        """Mean change of the rotations (degrees) and root-mean-square change of the offsets (Å, per axis).
+
+        Of all particles, or of those chosen.
+        """
+        indices = np.arange(len(before.eulers)) if chosen is None else chosen
+        turned, moved = np.empty(len(indices)), np.empty(len(indices))
+        for start in range(0, len(indices), ROTATIONS_AT_ONCE):
             part = slice(start, start + ROTATIONS_AT_ONCE)
-            old, new = euler_to_matrix(before.eulers[part]), euler_to_matrix(after.eulers[part])
+            rows = indices[part]
+            old, new = euler_to_matrix(before.eulers[rows]), euler_to_matrix(after.eulers[rows])
             turned[part] = symmetry_distance(old, new, self.settings.symmetry)
-        rotation = float(np.mean(turned))
-        return rotation, float(np.sqrt(np.mean((before.shifts - after.shifts) ** 2)))
+            moved[part] = np.mean((before.shifts[rows] - after.shifts[rows]) ** 2, axis=1)
+        return float(np.mean(turned)), float(np.sqrt(np.mean(moved)))
 
 
 def collect(before: ParticleState, sums: Sequence[Sums], pixel_size: float, keep_norm: bool) -> ParticleState:
@@ -187,17 +195,31 @@ def collect(before: ParticleState, sums: Sequence[Sums], pixel_size: float, keep
     keep_norm : bool
         Leave norm corrections as they were.
     """
-    eulers, shifts, norm = before.eulers.copy(), before.shifts.copy(), before.norm.copy()
-    likelihood, pmax, significant = before.log_likelihood.copy(), before.pmax.copy(), before.significant.copy()
-    class_index, occupancy = before.class_index.copy(), before.occupancy.copy()
-    for part in sums:
-        eulers[part.indices], shifts[part.indices] = part.eulers, part.shifts * pixel_size
-        if not keep_norm:
-            norm[part.indices] = part.norm
-        likelihood[part.indices], pmax[part.indices] = part.log_likelihood, part.pmax
-        significant[part.indices], class_index[part.indices] = part.significant, part.class_index
-        if part.occupancy.shape[1]:
-            if occupancy.shape[1] != part.occupancy.shape[1]:  # not asked for until now
-                occupancy = np.zeros((len(eulers), part.occupancy.shape[1]), dtype=np.float32)
-            occupancy[part.indices] = part.occupancy
-    return ParticleState(eulers, shifts, norm, likelihood, pmax, significant, before.half, class_index, occupancy)
+    count = len(before.norm)
+    # Results of all particles in order are taken as they are: at a million particles a copy of each column counts.
+    whole = len(sums) == 1 and np.array_equal(sums[0].indices, np.arange(count))
+
+    def merged(old: NDArray[Any], found: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        if whole:
+            return found[0]
+        new = old.copy()
+        for part, values in zip(sums, found, strict=True):
+            new[part.indices] = values
+        return new
+
+    occupancy = before.occupancy
+    if (classes := sums[0].occupancy.shape[1]) > 0:
+        known = occupancy.shape[1] == classes  # else not asked for until now
+        empty = occupancy if known else np.zeros((count, classes), dtype=np.float32)
+        occupancy = merged(empty, [part.occupancy for part in sums])
+    return ParticleState(
+        eulers=merged(before.eulers, [part.eulers for part in sums]),
+        shifts=merged(before.shifts, [part.shifts * pixel_size for part in sums]),
+        norm=before.norm.copy() if keep_norm else merged(before.norm, [part.norm for part in sums]),
+        log_likelihood=merged(before.log_likelihood, [part.log_likelihood for part in sums]),
+        pmax=merged(before.pmax, [part.pmax for part in sums]),
+        significant=merged(before.significant, [part.significant for part in sums]),
+        half=before.half,
+        class_index=merged(before.class_index, [part.class_index for part in sums]),
+        occupancy=occupancy,
+    )
