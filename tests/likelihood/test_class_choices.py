@@ -264,6 +264,7 @@ CHANGES: dict[str, tuple[Scheme, Any]] = {
     "centre_classes": (PLAIN, True),
     "smoothing": (PLAIN, 0.5),
     "particles_per_class": (AUTO, 7),
+    "share": (PLAIN, 0.5),
     "start_resolution": (replace(AUTO, finish_resolution=9.0), 12.0),
     "finish_resolution": (replace(AUTO, start_resolution=16.0), 16.0),
     "occupancy": (PLAIN, True),

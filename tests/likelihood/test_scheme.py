@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,14 @@ def test_auto_grows_from_a_few_to_all() -> None:
     assert more[12].share == 0.5  # never fewer than before
     assert {plan.share for plan in _plans(Scheme(50, True, "auto"), 10_000)} == {1.0}
     assert Scheme(2, True, "auto").plan(1, 1, 10_000).share < 1.0  # a single iteration is a first one
+
+
+@pytest.mark.parametrize("schedule", ["em", "auto"])
+def test_a_share_takes_the_place_of_the_schedules(schedule: Any) -> None:
+    plans = _plans(Scheme(5, True, schedule, share=0.4), 10_000)
+    assert {plan.share for plan in plans} == {0.4}
+    limits = [plan.resolution for plan in _plans(Scheme(5, True, schedule), 10_000)]
+    assert [plan.resolution for plan in plans] == limits
 
 
 def test_batches_carry_sums_and_end_with_all_particles() -> None:

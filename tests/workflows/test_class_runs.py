@@ -410,6 +410,11 @@ BAD_INPUT: dict[str, tuple[str, Spoil, tuple[str, ...]]] = {
         ("--focus_sphere", "160"),
     ),
     "unknown symmetry of a model": ("initial-model", _options("--sym", "Q7"), ("Q7",)),
+    "a share of batches": (
+        "class2d",
+        _options("--percent_used", "30", "--schedule", "batches"),
+        ("--percent_used", "--particles_per_class"),
+    ),
     "unknown schedule": ("class2d", _options("--schedule", "random"), ("--schedule",)),
     "limits the wrong way": (
         "initial-model",

@@ -60,6 +60,17 @@ class ClassParameters(LikelihoodParameters):
     particles_per_class: int = parameter(
         300, "Particles a class in the first iterations of auto, and in a mini-batch.", tab=OPTIMISE, expert=True, ge=1
     )
+    percent_used: float = parameter(
+        0.0,
+        "Share of the particles that takes part in each iteration, others every time, until all have; 0: as the "
+        "schedule has it.",
+        unit="%",
+        cistem="Percent used",
+        tab=OPTIMISE,
+        expert=True,
+        ge=0,
+        le=100,
+    )
     start_resolution: float = parameter(
         40.0,
         "Resolution limit of the first iteration, unless the schedule is em.",

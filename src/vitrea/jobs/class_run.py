@@ -201,7 +201,17 @@ def class_settings(parameters: Class2dParameters | Class3dParameters, box: int, 
 
 
 def class_scheme(parameters: Class2dParameters | Class3dParameters) -> Scheme:
-    """Return the scheme of the iterations."""
+    """Return the scheme of the iterations.
+
+    Raises
+    ------
+    InputError
+        If options contradict each other.
+    """
+    if parameters.percent_used and parameters.schedule == "batches":
+        raise InputError(
+            "--percent_used is for the schedules em and auto: of batches, --particles_per_class is the size"
+        )
     planar = isinstance(parameters, Class2dParameters)
     sigma = 0.0 if isinstance(parameters, Class2dParameters) else parameters.sigma_ang or parameters.local_range / 3.0
     search: Search = (
@@ -217,6 +227,7 @@ def class_scheme(parameters: Class2dParameters | Class3dParameters) -> Scheme:
         centre_classes=parameters.center_classes,
         smoothing=parameters.smoothing_factor,
         particles_per_class=parameters.particles_per_class,
+        share=parameters.percent_used / 100.0,
         start_resolution=parameters.start_resolution,
         finish_resolution=parameters.finish_resolution,
         occupancy=not planar and parameters.classes > 1,

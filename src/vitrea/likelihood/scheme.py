@@ -62,6 +62,8 @@ class Scheme:
         See `expectation.Search`.
     particles_per_class : int
         Of the first iterations with schedule auto, and of a mini-batch.
+    share : float
+        Share of the particles that takes part in each iteration of em and auto; 0 for what the schedule says.
     start_resolution, finish_resolution : float
         Å.
     occupancy : bool
@@ -87,6 +89,7 @@ class Scheme:
     centre_classes: bool = False
     smoothing: float = 1.0
     particles_per_class: int = 300
+    share: float = 0.0
     start_resolution: float = 40.0
     finish_resolution: float = 8.0
     occupancy: bool = False
@@ -108,13 +111,13 @@ class Scheme:
         particles : int
         """
         if self.schedule == "em":
-            return Plan()
+            return Plan(self.share or 1.0)
         few = min(1.0, self.classes * self.particles_per_class / particles)
         part = (iteration - 1) / max(iterations - 1, 1)
         resolution = self.start_resolution + part * (self.finish_resolution - self.start_resolution)
         if self.schedule == "auto":
             share = few if part < FIRST_PART else max(few, SECOND_SHARE) if part < SECOND_PART else 1.0
-            return Plan(share, resolution)
+            return Plan(self.share or share, resolution)
         if iteration == iterations:
             return Plan()
         kept = KEPT_AT_START + part * (KEPT_AT_END - KEPT_AT_START) if few < 1.0 else 0.0
