@@ -137,7 +137,9 @@ def test_files_are_those_of_relion_and_others_read_them(kind: str, run_of: Calla
     assert np.sum(classes["rlnClassDistribution"]) == pytest.approx(1.0)
     for number in range(1, expected.classes + 1):
         assert np.isfinite(model[f"model_class_{number}"]["rlnSsnrMap"]).all()
-    assert Path(f"{root}_classes.png").exists() and "<img" in Path(f"{root}_report.html").read_text()
+    pictures = ("classes", "convergence", *(("views",) if expected.job != "class2d" else ()))
+    assert all(Path(f"{root}_{picture}.png").read_bytes()[1:4] == b"PNG" for picture in pictures)
+    assert Path(f"{root}_report.html").read_text().count("<img") == len(pictures)
     lines = [line for line in Path(f"{root}.log").read_text().splitlines() if "iteration=" in line]
     assert len(lines) == expected.final
     record = json.loads(Path(f"{root}_job.json").read_text())

@@ -106,7 +106,7 @@ class Class2dParameters(ClassParameters):
     Writes ``<output>_it025_classes.mrcs`` (averages), ``_model.star`` (share, resolution and accuracy of each class,
     SSNR tables), ``_data.star`` (class and pose of each particle), ``_sampling.star`` and ``_optimiser.star`` at every
     iteration, the last ones also without a number (``<output>_classes.mrcs``), a gallery ``_classes.png``,
-    ``_report.html`` and ``.log``. Any ``_optimiser.star`` can be continued from, also with other samplings.
+    ``_convergence.png``, ``_report.html`` and ``.log``. Any ``_optimiser.star`` can be continued from, also with other samplings.
     Next: ``vitrea select --auto``.
     """
 
@@ -166,8 +166,9 @@ class Class3dParameters(ClassParameters, MapReferenceParameters):
 
     Writes ``<output>_it025_class001.mrc``, ``_class002.mrc`` ... , ``_model.star``, ``_data.star`` (class, pose, and
     the probability of every class as ``vitreaOccupancy1`` ...), ``_sampling.star`` and ``_optimiser.star`` at every
-    iteration, the last ones also without a number, ``_report.html`` and ``.log``. Any ``_optimiser.star`` can be
-    continued from, also with other settings.
+    iteration, the last ones also without a number, ``_classes.png`` (slices and projections), ``_views.png`` (angular
+    distribution), ``_convergence.png``, ``_report.html`` and ``.log``. Any ``_optimiser.star`` can be continued from,
+    also with other settings.
     """
 
     classes: int = parameter(4, "Number of classes.", options=["--K"], cistem="Number of classes", ge=1)

@@ -26,7 +26,7 @@ def write_class_report(
     title: str,
     more: Mapping[str, str] | None = None,
 ) -> None:
-    """Write ``<root>_classes.png`` and ``<root>_report.html``.
+    """Write ``<root>_report.html`` and its pictures: ``_classes.png``, ``_views.png`` of maps, ``_convergence.png``.
 
     Parameters
     ----------
@@ -63,6 +63,7 @@ def write_class_report(
     sections = [Section("The classes", about, facts=facts, figures=[(gallery, "Classes")])]
     if not files.scheme.planar:
         views = class_angular_distributions(particles.eulers, particles.class_index, len(groups))
+        save_png(views, Path(f"{files.root}_views.png"))
         sections.append(
             Section(
                 "Views",
@@ -71,9 +72,9 @@ def write_class_report(
             )
         )
     if len(history) > 1:
-        sections.append(
-            Section("Convergence", "How the run settled.", figures=[(_convergence(history), "Iteration by iteration")])
-        )
+        settled = _convergence(history)
+        save_png(settled, Path(f"{files.root}_convergence.png"))
+        sections.append(Section("Convergence", "How the run settled.", figures=[(settled, "Iteration by iteration")]))
     lead = f"{len(particles.class_index)} particles in {len(used)} classes after {state.iteration} iterations."
     write_page(Path(f"{files.root}_report.html"), title, lead, sections)
 

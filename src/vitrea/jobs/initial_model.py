@@ -31,7 +31,8 @@ class InitialModelParameters(LikelihoodParameters):
     maps are the same as the best one: where none is, the model may be a wrong one.
 
     Writes ``<output>_class001.mrc`` (one for each class), ``_data.star``, ``_model.star``, ``_sampling.star``
-    and ``_optimiser.star``, also for each iteration (``_it012_``), ``_classes.png``, ``_report.html`` and ``.log``.
+    and ``_optimiser.star``, also for each iteration (``_it012_``), ``_classes.png``, ``_views.png``,
+    ``_convergence.png``, ``_report.html`` and ``.log``.
     Any ``_it*_optimiser.star`` can be continued from. The hand of the model is arbitrary.
     """
 
