@@ -106,8 +106,8 @@ class Class2dParameters(ClassParameters):
     Writes ``<output>_it025_classes.mrcs`` (averages), ``_model.star`` (share, resolution and accuracy of each class,
     SSNR tables), ``_data.star`` (class and pose of each particle), ``_sampling.star`` and ``_optimiser.star`` at every
     iteration, the last ones also without a number (``<output>_classes.mrcs``), a gallery ``_classes.png``,
-    ``_convergence.png``, ``_report.html`` and ``.log``. Any ``_optimiser.star`` can be continued from, also with other samplings.
-    Next: ``vitrea select --auto``.
+    ``_convergence.png``, ``_report.html`` and ``.log``. Any ``_optimiser.star`` can be continued from, also with other
+    samplings. Next: ``vitrea select --auto``.
     """
 
     schedule: Literal["em", "auto", "batches"] = parameter(
