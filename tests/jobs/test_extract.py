@@ -262,6 +262,7 @@ def test_nothing_to_extract_is_an_error(folder: Path) -> None:
         ({"white_dust": 5}, "need --norm"),
         ({"normalise": True, "background_radius": 40}, "more than half the box"),
         ({"scale": 1}, "--scale 1 is no size"),
+        ({"coordinate_list": None, "coordinate_suffix": "_manual.star", "coordinate_folder": "nix"}, "no folder nix"),
         ({"output": "."}, None),
         ({"coordinate_list": "micrographs_ctf.star"}, "has no coordinates"),
     ],
@@ -338,3 +339,12 @@ def test_movie_particles_are_frames_one_after_the_other(folder: Path, data_dir: 
         extract(**{**options, "last_frame": 9})
     (reason,) = [key[1] for key in problems("Frames")]
     assert "7 frames" in reason
+
+
+def test_a_box_larger_than_the_micrograph_is_no_box(folder: Path) -> None:
+    with pytest.raises(JobError, match="no particle could be extracted"):
+        extract(box_size=2000)
+    table = read_star("Out/set_aside.star")["set_aside"]
+    assert isinstance(table, Table)
+    assert "is smaller than a box of 2000" in str(table["vitreaReason"][0])
+    assert not list(Path("Out").rglob("*.mrcs"))

@@ -161,6 +161,8 @@ def _check_sources(parameters: ExtractParameters) -> None:
         raise InputError(f"where do the coordinates come from? give one of {', '.join(sources)}, not {len(given)}")
     if parameters.coordinate_folder is not None and not parameters.coordinate_suffix:
         raise InputError("--coord_dir needs --coord_suffix, the end of the coordinate files' names")
+    if parameters.coordinate_folder is not None and not parameters.coordinate_folder.is_dir():
+        raise InputError(f"there is no folder {parameters.coordinate_folder}; check --coord_dir")
     point = parameters.recenter_x or parameters.recenter_y or parameters.recenter_z
     if (parameters.recenter or point) and parameters.reextract is None:
         raise InputError("--recenter needs --reextract_data_star, a refinement that knows where the centres are")

@@ -19,6 +19,7 @@ from vitrea.formats.coordinates import COORDINATE_LABELS, MICROGRAPH
 from vitrea.formats.image_names import join_image_name, project_name
 from vitrea.formats.movies import Movie, open_movie
 from vitrea.formats.mrc import StackWriter, read_header
+from vitrea.formats.mrc_header import UNSET_PIXEL_SIZES
 from vitrea.formats.star import read_star, write_star
 from vitrea.formats.star_values import text_column
 from vitrea.jobs.extract_inputs import IMAGE, ORIGINAL_IMAGE, Picks, Problem
@@ -231,11 +232,14 @@ def _finished(path: Path, stack: Path, settings: str) -> Extracted | None:
 
 
 def _check(movie: Movie, path: Path, pixel_size: float, plan: ExtractionPlan) -> None:
-    """Refuse a micrograph that is none, or whose pixel size is another than its STAR file says."""
+    """Refuse a micrograph that is none, is smaller than a box, or has another pixel size than its STAR file says."""
     if plan.frames is None and len(movie) != 1:
         raise InputError(f"{path} holds {len(movie)} images; is it a movie? --extract_movies extracts from its frames")
+    _, height, width = movie.header.shape
+    if plan.box > min(height, width):
+        raise InputError(f"{path} of {width} x {height} pixels is smaller than a box of {plan.box}")
     size = movie.header.pixel_size
-    if size not in (0.0, 1.0) and abs(size / pixel_size - 1) > _SAME_SIZE:
+    if size not in UNSET_PIXEL_SIZES and abs(size / pixel_size - 1) > _SAME_SIZE:
         raise InputError(f"{path} has {size:g} Å per pixel in its header, but {pixel_size:g} Å in the STAR file")
 
 
