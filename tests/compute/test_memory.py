@@ -6,9 +6,18 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from vitrea.compute import memory
-from vitrea.compute.memory import MemoryPlan, available_memory, chunk_size, format_bytes, held_memory, total_memory
+from vitrea.compute.memory import (
+    MemoryPlan,
+    Workspace,
+    available_memory,
+    chunk_size,
+    format_bytes,
+    held_memory,
+    total_memory,
+)
 
 GIB = 2**30
 
@@ -72,3 +81,15 @@ def test_chunks_fill_the_budget_within_bounds() -> None:
     assert chunk_size(100, 1e9, maximum=7) == 7
     with pytest.raises(ValueError, match="0 bytes an item"):
         chunk_size(0, 100)
+
+
+def test_a_workspace_is_taken_once_and_grows() -> None:
+    space = Workspace(torch.device("cpu"))
+    first = space.take("rows", (4, 5), torch.float32)
+    assert first.shape == (4, 5)
+    assert space.take("rows", (2, 5), torch.float32).data_ptr() == first.data_ptr()
+    assert space.take("slices", (4, 5), torch.float32).data_ptr() != first.data_ptr()
+    larger = space.take("rows", (8, 5), torch.complex64)
+    assert (larger.shape, larger.dtype) == ((8, 5), torch.complex64)
+    assert space.take("rows", (40,), torch.complex64).data_ptr() == larger.data_ptr()
+    assert not space.take("rows", (0, 5), torch.complex64).numel()

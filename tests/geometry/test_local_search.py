@@ -16,6 +16,7 @@ from vitrea.geometry import (
     symmetry_distance,
     symmetry_matrices,
 )
+from vitrea.geometry.local_search import candidates_per_particle
 
 
 def random_eulers(count: int, seed: int = 1) -> np.ndarray:
@@ -159,3 +160,17 @@ def test_found_views_lead_to_the_prior_through_their_operator() -> None:
         assert offsets[-1] == len(orientation)
         near = grid.matrices(*grid.split(orientation))
         assert angular_distance(near, inside).min() < 1e-5
+
+
+@pytest.mark.parametrize("symmetry", ["C1", "D2"])
+@pytest.mark.parametrize(("order", "sigma"), [(3, 7.5), (4, 5.0), (2, 30.0)])
+def test_number_of_candidates_is_foreseen(order: int, sigma: float, symmetry: str) -> None:
+    grid = orientation_grid(order, symmetry)
+    offsets, *_ = local_candidates(grid, random_eulers(100), sigma, sigma).orientations()
+    assert candidates_per_particle(grid, sigma, sigma) == pytest.approx(np.diff(offsets).mean(), rel=0.2)
+
+
+def test_number_of_candidates_in_a_plane_is_foreseen() -> None:
+    grid = planar_grid(6.0)
+    offsets, *_ = local_candidates(grid, random_eulers(50), 10.0, 10.0).orientations()
+    assert candidates_per_particle(grid, 10.0, 10.0) == pytest.approx(np.diff(offsets).mean(), rel=0.1)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from vitrea.fourier.transforms import to_fourier, to_real
+from vitrea.likelihood import data as data_module
 from vitrea.likelihood.data import SMALLEST_CTF, ImagePreparer, mask_share
 from vitrea.likelihood.settings import Settings
 from vitrea.matching.images import PreparedImages
@@ -264,3 +265,16 @@ def test_gathering_leaves_noise_and_what_no_mask_cuts_alone(simulation: Any) -> 
     share = float(images.total_power.mean()) / size**2
     # About 400 independent samples in each of 200 masks.
     assert share == pytest.approx(mask_share(data, settings), rel=5 * np.sqrt(2 / (400 * count)))
+
+
+@pytest.mark.parametrize("zero_mask", [True, False])
+def test_images_are_the_same_whether_made_ready_together_or_in_pieces(
+    simulation: Any, zero_mask: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise that fills the outside of masks included."""
+    settings = Settings(particle_diameter=40.0, zero_mask=zero_mask)
+    together = _prepare(simulation, settings)
+    monkeypatch.setattr(data_module, "PIECE_BYTES", 4 * 8 * 3 * SIZE**2)  # three or fewer at a time
+    pieces = _prepare(simulation, settings)
+    for item in ("masked", "unmasked", "ctf", "precision", "spectrum", "total_power"):
+        torch.testing.assert_close(getattr(pieces, item), getattr(together, item), rtol=1e-5, atol=1e-5)

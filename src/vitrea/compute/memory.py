@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from torch import Tensor
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -143,6 +144,32 @@ def chunk_size(bytes_per_item: float, budget: float, minimum: int = 1, maximum: 
     if bytes_per_item <= 0 or minimum > maximum:
         raise ValueError(f"cannot divide {budget} bytes: {bytes_per_item} bytes an item, {minimum} to {maximum} items")
     return min(maximum, max(minimum, math.floor(budget / bytes_per_item)))
+
+
+class Workspace:
+    """Room for intermediate results of a loop, taken once and used again at every turn.
+
+    Blocks of many megabytes that come and go at every turn are either fetched from the system each time, page by page,
+    or leave gaps between others that stay: a process then holds much more than it uses.
+
+    Parameters
+    ----------
+    device : torch.device
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._held: dict[str, Tensor] = {}
+
+    def take(self, purpose: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Return an array with unknown content; it is overwritten by what the same purpose is taken for next."""
+        count = math.prod(shape)
+        held = self._held.get(purpose)
+        if held is None or held.dtype != dtype or held.numel() < count:
+            self._held.pop(purpose, None)  # before the larger one is made
+            del held
+            held = self._held[purpose] = torch.empty(count, dtype=dtype, device=self._device)
+        return held[:count].view(shape)
 
 
 def return_freed_memory() -> None:

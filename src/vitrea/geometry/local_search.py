@@ -101,6 +101,18 @@ def local_candidates(
     return LocalCandidates(offsets, orientation, _normalise_rows(log_prior, offsets))
 
 
+def candidates_per_particle(
+    grid: OrientationGrid, sigma_rot_tilt: float, sigma_psi: float, cutoff: float = 3.0
+) -> float:
+    """How many orientations `local_candidates` finds for each particle, on average, away from axes of symmetry."""
+    psi = min(2.0 * cutoff * sigma_psi / grid.psi_step + 1.0, len(grid.psi))
+    if grid.is_planar:
+        return psi
+    # The share of the sphere that a cap covers, of all pixels of a HEALPix grid.
+    share = 0.5 * (1.0 - np.cos(np.radians(min(cutoff * sigma_rot_tilt, 180.0))))
+    return float(max(12 * 4**grid.healpix_order * share, 1.0) * psi)
+
+
 def _approaches(grid: OrientationGrid, priors: NDArray[np.float64], radius: float) -> _Approaches:
     """Every equivalent prior direction within `radius` degrees of a direction; at least the nearest of each particle.
 

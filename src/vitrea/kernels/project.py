@@ -124,12 +124,19 @@ def _corners(
 
 
 def project_slices_torch(
-    grid: Tensor, half_z: int, half: int, matrices: Tensor, coordinates: Tensor, scale: float
+    grid: Tensor,
+    half_z: int,
+    half: int,
+    matrices: Tensor,
+    coordinates: Tensor,
+    scale: float,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Plain torch body of `project_slices`."""
     index, factor, flip = _corners(_shape3(grid), half_z, half, matrices, coordinates, scale)
     values = (grid.reshape(-1)[index] * factor).sum(dim=0)
-    return torch.where(flip, values.conj(), values)
+    slices = torch.where(flip, values.conj(), values)
+    return slices if out is None else out.copy_(slices)
 
 
 def backproject_slices_torch(
@@ -151,7 +158,13 @@ def backproject_slices_torch(
 
 
 def project_slices(
-    grid: Tensor, half_z: int, half: int, matrices: Tensor, coordinates: Tensor, scale: float = 1.0
+    grid: Tensor,
+    half_z: int,
+    half: int,
+    matrices: Tensor,
+    coordinates: Tensor,
+    scale: float = 1.0,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Sample a Fourier grid on rotated coordinates.
 
@@ -167,14 +180,17 @@ def project_slices(
         Fourier index (x, y, z) of each sample.
     scale : float
         Grid voxels per Fourier pixel (the padding factor).
+    out : Tensor of complex64, shape [slices, samples], optional
+        Receives the result.
 
     Returns
     -------
     Tensor of complex64, shape [slices, samples]
     """
     if grid.device.type != "cpu" or grid.dtype != torch.complex64:
-        return project_slices_torch(grid, half_z, half, matrices, coordinates, scale)
-    out = torch.empty((len(matrices), len(coordinates), 2), dtype=torch.float32)
+        return project_slices_torch(grid, half_z, half, matrices, coordinates, scale, out)
+    if out is None:
+        out = torch.empty((len(matrices), len(coordinates)), dtype=torch.complex64)
     _project_numba(
         torch.view_as_real(grid.contiguous()).view(-1).numpy(),
         grid.shape[1],
@@ -184,9 +200,9 @@ def project_slices(
         matrices.contiguous().numpy(),
         coordinates.contiguous().numpy(),
         np.float32(scale),
-        out.numpy(),
+        torch.view_as_real(out).numpy(),
     )
-    return torch.view_as_complex(out)
+    return out
 
 
 def backproject_slices(

@@ -83,17 +83,27 @@ def sum_by_particle(values: Tensor, particle: Tensor, total: Tensor) -> None:
 
 
 def correlate_rows_torch(
-    projections: Tensor, orientation: Tensor, images: Tensor, image_weight: Tensor, particle: Tensor
+    projections: Tensor,
+    orientation: Tensor,
+    images: Tensor,
+    image_weight: Tensor,
+    particle: Tensor,
+    out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Plain torch body of `correlate_rows`."""
     chosen = projections[orientation]
     products = chosen.conj() * images[particle]
     power = (chosen.real**2 + chosen.imag**2).mul_(image_weight[particle]).sum(dim=1)
-    return products, power
+    return (products if out is None else out.copy_(products)), power
 
 
 def correlate_rows(
-    projections: Tensor, orientation: Tensor, images: Tensor, image_weight: Tensor, particle: Tensor
+    projections: Tensor,
+    orientation: Tensor,
+    images: Tensor,
+    image_weight: Tensor,
+    particle: Tensor,
+    out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Multiply images with projections, row by row.
 
@@ -107,6 +117,8 @@ def correlate_rows(
         Weight of each sample of the projection's power (CTF² / sigma²).
     particle : Tensor of int64, shape [rows]
         Which image each row uses.
+    out : Tensor of complex64, shape [rows, samples], optional
+        Receives the products.
 
     Returns
     -------
@@ -116,8 +128,9 @@ def correlate_rows(
         Sum of ``|P|² weight``.
     """
     if projections.device.type != "cpu":
-        return correlate_rows_torch(projections, orientation, images, image_weight, particle)
-    out = torch.empty((len(orientation), projections.shape[1], 2), dtype=torch.float32)
+        return correlate_rows_torch(projections, orientation, images, image_weight, particle, out)
+    if out is None:
+        out = torch.empty((len(orientation), projections.shape[1]), dtype=torch.complex64)
     power = torch.empty(len(orientation), dtype=torch.float32)
     _correlate_numba(
         torch.view_as_real(projections).numpy(),
@@ -125,10 +138,10 @@ def correlate_rows(
         torch.view_as_real(images).numpy(),
         image_weight.numpy(),
         particle.numpy(),
-        out.numpy(),
+        torch.view_as_real(out).numpy(),
         power.numpy(),
     )
-    return torch.view_as_complex(out), power
+    return out, power
 
 
 def accumulate_rows_torch(
@@ -143,6 +156,7 @@ def accumulate_rows_torch(
     precision: Tensor,
     shell: Tensor,
     shells: int,
+    out: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Plain torch body of `accumulate_rows`."""
     counts = first[1:] - first[:-1]
@@ -155,6 +169,8 @@ def accumulate_rows_torch(
     strength = (modelled.real**2 + modelled.imag**2) * mass[:, None]
     empty = torch.zeros((len(particle), shells), dtype=mass.dtype, device=mass.device)
     cross, power = empty.index_add(1, shell, agreement), empty.index_add(1, shell, strength)
+    if out is not None:
+        sums, weights = out[0].copy_(sums), out[1].copy_(weights)
     return sums, weights, cross, power
 
 
@@ -170,6 +186,7 @@ def accumulate_rows(
     precision: Tensor,
     shell: Tensor,
     shells: int,
+    out: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Sum weighted, translated images per orientation, and gather what noise and scale estimates need.
 
@@ -191,6 +208,8 @@ def accumulate_rows(
         Ascending.
     shells : int
         Number of shells.
+    out : tuple of Tensor, optional
+        Receives `sums` and `weights`.
 
     Returns
     -------
@@ -203,10 +222,11 @@ def accumulate_rows(
     """
     if projections.device.type != "cpu":
         return accumulate_rows_torch(
-            ramps, mass, first, projections, particle, masked, unmasked, ctf, precision, shell, shells
+            ramps, mass, first, projections, particle, masked, unmasked, ctf, precision, shell, shells, out
         )
-    sums = torch.zeros((*projections.shape, 2), dtype=torch.float32)
-    weights = torch.zeros(projections.shape, dtype=torch.float32)
+    if out is None:
+        out = torch.empty_like(projections), torch.empty(projections.shape, dtype=torch.float32)
+    sums, weights = out[0].zero_(), out[1].zero_()
     cross = torch.zeros((len(particle), shells), dtype=torch.float32)
     power = torch.zeros_like(cross)
     _accumulate_numba(
@@ -220,9 +240,9 @@ def accumulate_rows(
         ctf.numpy(),
         precision.numpy(),
         np.searchsorted(shell.numpy(), np.arange(shells + 1)),
-        sums.numpy(),
+        torch.view_as_real(sums).numpy(),
         weights.numpy(),
         cross.numpy(),
         power.numpy(),
     )
-    return torch.view_as_complex(sums), weights, cross, power
+    return sums, weights, cross, power

@@ -160,14 +160,17 @@ class Collector:
         kept = rows.subset(significant)
         chosen = torch.from_numpy(significant).to(self.device)
         mass = mass[chosen]
-        ramps = torch.view_as_real(scorer.ramps).flatten(1)
+        ramps, space, samples = torch.view_as_real(scorer.ramps).flatten(1), scorer.workspace, len(scorer.samples)
         shape = (len(images), self.data.box_size // 2 + 1)
         explained = Explained(*(torch.zeros(shape, dtype=torch.float64, device=self.device) for _ in range(2)))
         for where, orientations, first in kept.chunks(scorer.chunk):
             projections, matrices, classes = scorer.project(orientations)
-            moved = torch.view_as_complex((weights[chosen[where]] @ ramps).view(len(chosen[where]), -1, 2))
+            moved = space.take("rows", (len(chosen[where]), samples), torch.complex64)
+            torch.mm(weights[chosen[where]], ramps, out=torch.view_as_real(moved).flatten(1))
+            slices = space.take("slices", (len(orientations), samples), torch.complex64)
+            slice_weights = space.take("weights", (len(orientations), samples), torch.float32)
             particle = torch.from_numpy(kept.particle[where]).to(self.device)
-            slices, slice_weights, row_cross, row_power = accumulate_rows(
+            *_, row_cross, row_power = accumulate_rows(
                 moved,
                 mass[where],
                 torch.from_numpy(first).to(self.device),
@@ -179,6 +182,7 @@ class Collector:
                 images.precision,
                 self.preparer.shell,
                 self.data.box_size // 2 + 1,
+                (slices, slice_weights),
             )
             for number, run in class_runs(classes):
                 sums.accumulators[number].add(slices[run], slice_weights[run], matrices[run], scorer.samples)

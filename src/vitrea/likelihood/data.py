@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitrea.compute.memory import chunk_size
 from vitrea.fourier.grid import frequency_axes
 from vitrea.fourier.packed import PackedSamples, packed_samples
 from vitrea.fourier.transforms import resample, to_fourier, to_real
@@ -24,6 +25,8 @@ from vitrea.records.optics import Optics
 # Images that were multiplied by their CTF are divided by it again, by this at least; samples where the CTF is smaller
 # carry nothing and are left out of comparisons.
 SMALLEST_CTF = 0.05
+# Bytes to spend on images and their transforms while they are made ready.
+PIECE_BYTES = 8 << 20
 # Images read and shrunk at a time.
 READ_AT_ONCE = 256
 
@@ -155,7 +158,7 @@ class ImagePreparer:
         scale: NDArray[np.float64],
         seed: int,
     ) -> PreparedImages:
-        """Read, centre, mask and transform particles.
+        """Read, centre, mask and transform particles, a few at a time.
 
         Parameters
         ----------
@@ -171,6 +174,27 @@ class ImagePreparer:
         seed : int
             Seed of the noise that fills the outside of the mask where that is wanted.
         """
+        size = chunk_size(8 * (3 * self.data.box_size**2 + 8 * len(self.full)), PIECE_BYTES)
+        if len(indices) <= size:
+            return self._prepare(indices, shifts, gain, sigma2, scale, seed)
+        whole: PreparedImages | None = None
+        for start in range(0, len(indices), size):
+            part = slice(start, start + size)
+            piece = self._prepare(indices[part], shifts[part], gain[part], sigma2, scale, seed)
+            whole = piece.room(len(indices)) if whole is None else whole
+            whole.put(start, piece)
+        assert whole is not None  # there are more particles than none
+        return whole
+
+    def _prepare(
+        self,
+        indices: NDArray[np.int64],
+        shifts: NDArray[np.float64],
+        gain: NDArray[np.float64],
+        sigma2: NDArray[np.float64],
+        scale: NDArray[np.float64],
+        seed: int,
+    ) -> PreparedImages:
         raw = self.load(indices)
         raw = raw * torch.from_numpy(gain.astype(np.float32)).to(self.device)[:, None, None]
         whole = np.round(shifts).astype(np.int64)

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitrea.compute.memory import chunk_size
+from vitrea.compute.memory import Workspace, chunk_size
 from vitrea.fourier.packed import PackedSamples
 from vitrea.geometry.euler import euler_to_matrix
-from vitrea.geometry.local_search import local_candidates
+from vitrea.geometry.local_search import candidates_per_particle, local_candidates
 from vitrea.kernels.posterior import normalise_rows
 from vitrea.likelihood.collection import Block, Collector
 from vitrea.likelihood.data import ImagePreparer, ParticleData
@@ -28,7 +28,7 @@ from vitrea.likelihood.search import Search, coarse_radius
 from vitrea.likelihood.settings import Settings
 from vitrea.likelihood.state import Model, ParticleState
 from vitrea.likelihood.sums import Sums, empty_sums
-from vitrea.matching.candidates import Candidates, DenseSearch, Rows, RowScorer, expand
+from vitrea.matching.candidates import Candidates, DenseSearch, Rows, RowScorer, expand, join_candidates
 from vitrea.matching.images import PreparedImages
 from vitrea.matching.poses import GivenPoses
 from vitrea.matching.reference import ReferenceSet
@@ -39,6 +39,14 @@ CORRELATION_SHARPNESS = 1e6
 # Rows worked on at a time; fewer where an image has many samples.
 MOST_ROWS, FEWEST_ROWS = 1024, 64
 MOST_PARTICLES = 512
+# What a row holds for each sample: its projection, its product with the image or its summed ramps, and its part of a
+# slice (complex numbers all), with a weight.
+ROW_SAMPLE_BYTES = 3 * 8 + 4
+# What an image holds for each sample: transforms with and without mask, CTF and weight, and what is made of them for a
+# comparison, a complex number and two weights.
+IMAGE_SAMPLE_BYTES = 24 + 16
+# What a row holds beside its scores: numbers of particle and orientation, prior, and their sorted copies.
+ROW_BYTES = 64
 
 
 class Expectation:
@@ -81,13 +89,13 @@ class Expectation:
         step, samples = self.poses.orientations.step, preparer.samples
         box = data.box_size * data.pixel_size
         self.coarse = samples.prefix(coarse_radius(settings.particle_diameter, step, box, samples.radius))
-        # A row holds its projection, its product with the image and the summed ramps: three complex numbers a sample.
-        self.chunk = chunk_size(24 * len(samples), memory, FEWEST_ROWS, MOST_ROWS)
-        self.fine_scorer = RowScorer(references, samples, self.poses, "fine", self.chunk)
+        self.chunk = chunk_size(ROW_SAMPLE_BYTES * len(samples), memory, FEWEST_ROWS, MOST_ROWS)
+        self.workspace = Workspace(self.device)
+        self.fine_scorer = RowScorer(references, samples, self.poses, "fine", self.chunk, self.workspace)
         self._log_shares = self._class_prior()
         self.dense: DenseSearch | None = None
         if self.local:
-            self.coarse_scorer = RowScorer(references, self.coarse, self.poses, "coarse", self.chunk)
+            self.coarse_scorer = RowScorer(references, self.coarse, self.poses, "coarse", self.chunk, self.workspace)
         elif not search.given:
             self.dense = self._dense_search(samples if self.direct else self.coarse)
         self._gaussian = -0.5 * (data.pixel_size / model.sigma_offset) ** 2
@@ -141,7 +149,7 @@ class Expectation:
             dims=self.model.classes[0].voxels.ndim,
             occupancy=self.search.occupancy,
         )
-        block = self._block_size()
+        block = self.block_size
         for start in range(0, len(indices), block):
             stop = min(start + block, len(indices))
             self._block(indices[start:stop], particles, sums, start)
@@ -165,7 +173,7 @@ class Expectation:
         """
         assert self.dense is not None  # poses are looked for everywhere
         found = np.empty((len(indices), len(self.model.classes)))
-        size = self._block_size()
+        size = self.coarse_size
         for start in range(0, len(indices), size):
             block = self._prepared(indices[start : start + size], particles, start)
             log_shift = self._log_shift(block.centre, self.poses.shifts)
@@ -173,11 +181,21 @@ class Expectation:
             found[start : start + size] = self.dense.class_evidence(images, log_shift).double().cpu().numpy()
         return found
 
-    def _block_size(self) -> int:
-        per_image = 8 * (self.data.box_size**2 * 3 + 8 * len(self.preparer.samples))
+    @property
+    def block_size(self) -> int:
+        """Particles that are held ready at once: the more, the more of them share a projection."""
+        return chunk_size(IMAGE_SAMPLE_BYTES * len(self.preparer.samples), self.memory, 1, MOST_PARTICLES)
+
+    @property
+    def coarse_size(self) -> int:
+        """Particles that are compared with coarse poses at once."""
+        per_particle = IMAGE_SAMPLE_BYTES * len(self.coarse)
         if self.dense is not None:
-            per_image += self.dense.bytes_per_particle()
-        return chunk_size(per_image, self.memory, 1, MOST_PARTICLES)
+            per_particle += self.dense.bytes_per_particle()
+        elif self.local:
+            rows = candidates_per_particle(self.poses.orientations, self.search.local_sigma, self.search.local_sigma)
+            per_particle += int(rows * self.poses.classes) * (4 * len(self.poses.shifts) + ROW_BYTES)
+        return min(self.block_size, chunk_size(per_particle, self.memory, 1, MOST_PARTICLES))
 
     def _prepared(self, indices: NDArray[np.int64], particles: ParticleState, place: int) -> Block:
         """Prepare the images of some particles, which begin at a place among all of this run."""
@@ -192,16 +210,22 @@ class Expectation:
 
     def _block(self, indices: NDArray[np.int64], particles: ParticleState, sums: Sums, place: int) -> None:
         block = self._prepared(indices, particles, place)
+        found, size = [], self.coarse_size
+        for start in range(0, len(indices), size):
+            part = block.part(slice(start, start + size))
+            if self.direct:
+                self._direct_pass(part, sums)
+            else:
+                found.append(self._coarse_pass(part, particles.eulers[part.indices]))
         if self.direct:
-            self._direct_pass(block, sums)
             return
-        candidates = self._coarse_pass(block, particles.eulers[indices])
+        candidates = join_candidates(found)
         for start, stop in self._parts(candidates, len(indices)):
             part, scorer = block.part(slice(start, stop)), self.fine_scorer
             if self.search.given:
                 eulers = particles.eulers[part.indices]
                 poses = GivenPoses(euler_to_matrix(eulers), self.poses.fine_shifts, self.poses.classes)
-                scorer = RowScorer(self.references, self.preparer.samples, poses, "fine", self.chunk)
+                scorer = RowScorer(self.references, self.preparer.samples, poses, "fine", self.chunk, self.workspace)
                 chosen = self._given(part)
             else:
                 chosen = candidates.of_particles(start, stop)
@@ -293,7 +317,7 @@ class Expectation:
     def _parts(self, candidates: Candidates, particles: int) -> Iterator[tuple[int, int]]:
         """Cut a block into runs of particles whose scores fit the memory."""
         children = 1 if self.search.given else self.poses.children
-        per_pair = children * (4 * len(self.poses.fine_shifts) + 24)
+        per_pair = children * (4 * len(self.poses.fine_shifts) + ROW_BYTES)
         load = np.bincount(candidates.particle, minlength=particles) * per_pair
         start, total = 0, 0
         for i in range(particles):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitrea.compute.memory import Workspace
 from vitrea.compute.precision import fast_products
 from vitrea.fourier.packed import PackedSamples
 from vitrea.kernels.posterior import normalise_dense, significant_orientations
@@ -52,6 +53,19 @@ class Candidates:
         return Candidates(
             self.particle[chosen] - start, self.orientation[chosen], self.log_prior[chosen], self.counts[start:stop]
         )
+
+
+def join_candidates(parts: Sequence[Candidates]) -> Candidates:
+    """Put the pairs of consecutive runs of particles together, the particles numbered on."""
+    if len(parts) == 1:
+        return parts[0]
+    first = np.cumsum([0, *(len(part.counts) for part in parts)])
+    return Candidates(
+        np.concatenate([part.particle + start for part, start in zip(parts, first, strict=False)]),
+        np.concatenate([part.orientation for part in parts]),
+        np.concatenate([part.log_prior for part in parts]),
+        np.concatenate([part.counts for part in parts]),
+    )
 
 
 def ramp_matrix(ramps: Tensor) -> Tensor:
@@ -266,6 +280,8 @@ class RowScorer:
         Which orientations and translations the rows refer to.
     chunk : int
         Rows worked on at a time.
+    workspace : Workspace, optional
+        Room for a chunk, which scorers that take turns can share.
     """
 
     def __init__(
@@ -275,15 +291,17 @@ class RowScorer:
         poses: PoseGrid | GivenPoses,
         level: Literal["coarse", "fine"],
         chunk: int = 1024,
+        workspace: Workspace | None = None,
     ) -> None:
         self.references, self.samples, self.poses, self.level, self.chunk = references, samples, poses, level, chunk
         self.device = references.device
         shifts = poses.shifts if level == "coarse" and isinstance(poses, PoseGrid) else poses.fine_shifts
         self.ramps = samples.phase_ramps(shifts).to(self.device)
+        self.workspace = workspace or Workspace(self.device)
         self._matrix = ramp_matrix(self.ramps)
 
     def project(self, orientations: NDArray[np.int64]) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
-        """Project the references along the rows' orientations (ascending).
+        """Project the references along the rows' orientations (ascending); the next call overwrites the result.
 
         Returns
         -------
@@ -297,7 +315,8 @@ class RowScorer:
             matrices = torch.from_numpy(self.poses.fine_matrices(orientations).astype(np.float32))
             classes = self.poses.classes_of(orientations)
         matrices = matrices.to(self.device)
-        return self.references.project(classes, matrices, self.samples), matrices, classes
+        out = self.workspace.take("projections", (len(classes), len(self.samples)), torch.complex64)
+        return self.references.project(classes, matrices, self.samples, out), matrices, classes
 
     def score(
         self, images: PreparedImages, rows: Rows, log_shift: Tensor | None = None, correlation: bool = False
@@ -324,7 +343,8 @@ class RowScorer:
             projections = self.project(orientations)[0]
             which = torch.from_numpy(np.repeat(np.arange(len(orientations)), np.diff(first))).to(self.device)
             particle = torch.from_numpy(rows.particle[where]).to(self.device)
-            products, power = correlate_rows(projections, which, target, weight, particle)
+            out = self.workspace.take("rows", (len(which), len(self.samples)), torch.complex64)
+            products, power = correlate_rows(projections, which, target, weight, particle, out)
             block = torch.view_as_real(products).flatten(1) @ self._matrix
             power *= 0.5
             if correlation:

@@ -58,6 +58,16 @@ class PreparedImages:
         """Return some of the particles."""
         return PreparedImages(*(getattr(self, item.name)[index] for item in fields(self)))
 
+    def room(self, count: int) -> PreparedImages:
+        """Return room for as many images of this kind, to be filled by `put`."""
+        parts = (getattr(self, item.name) for item in fields(self))
+        return PreparedImages(*(part.new_empty((count, *part.shape[1:])) for part in parts))
+
+    def put(self, start: int, images: PreparedImages) -> None:
+        """Overwrite a run of the particles."""
+        for item in fields(self):
+            getattr(self, item.name)[start : start + len(images)] = getattr(images, item.name)
+
     def with_precision(self, precision: Tensor) -> PreparedImages:
         """Return the same images weighed otherwise."""
         return replace(self, precision=precision)

@@ -39,7 +39,7 @@ class Reference:
     padding: float
     radius: int
 
-    def project(self, matrices: Tensor, samples: PackedSamples) -> Tensor:
+    def project(self, matrices: Tensor, samples: PackedSamples, out: Tensor | None = None) -> Tensor:
         """Project along rotations.
 
         Parameters
@@ -47,6 +47,8 @@ class Reference:
         matrices : Tensor of float32, shape [projections, 3, 3]
         samples : PackedSamples
             Must not reach beyond `radius`.
+        out : Tensor of complex64, shape [projections, samples], optional
+            Receives the projections.
 
         Returns
         -------
@@ -55,7 +57,7 @@ class Reference:
         if samples.radius > self.radius:
             raise ValueError(f"samples reach radius {samples.radius}, the reference only {self.radius}")
         coordinates = torch.from_numpy(samples.coordinates).to(self.grid.device)
-        return project_slices(self.grid, self.half_z, self.half, matrices, coordinates, self.padding)
+        return project_slices(self.grid, self.half_z, self.half, matrices, coordinates, self.padding, out)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ class ReferenceSet:
         """Where the references live."""
         return self.members[0].grid.device
 
-    def project(self, classes: NDArray[np.int64], matrices: Tensor, samples: PackedSamples) -> Tensor:
+    def project(
+        self, classes: NDArray[np.int64], matrices: Tensor, samples: PackedSamples, out: Tensor | None = None
+    ) -> Tensor:
         """Project each class along its rotations.
 
         Parameters
@@ -83,13 +87,18 @@ class ReferenceSet:
             Class of each projection, ascending.
         matrices : Tensor of float32, shape [projections, 3, 3]
         samples : PackedSamples
+        out : Tensor of complex64, shape [projections, samples], optional
+            Receives the projections.
 
         Returns
         -------
         Tensor of complex64, shape [projections, samples]
         """
-        parts = [self.members[number].project(matrices[where], samples) for number, where in class_runs(classes)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        if out is None:
+            out = torch.empty((len(matrices), len(samples)), dtype=torch.complex64, device=self.device)
+        for number, where in class_runs(classes):
+            self.members[number].project(matrices[where], samples, out[where])
+        return out
 
 
 def class_runs(classes: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
