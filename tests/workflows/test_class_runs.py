@@ -21,6 +21,7 @@ from vitrea.cli.main import main
 from vitrea.formats.mrc import open_stack, write_map, write_stack
 from vitrea.formats.particle_files import read_particles
 from vitrea.formats.star import read_star, write_star
+from vitrea.jobs.run_history import read_history
 from vitrea.records.map import Map
 from vitrea.records.table import Table
 
@@ -142,6 +143,16 @@ def test_files_are_those_of_relion_and_others_read_them(kind: str, run_of: Calla
     assert Path(f"{root}_report.html").read_text().count("<img") == len(pictures)
     lines = [line for line in Path(f"{root}.log").read_text().splitlines() if "iteration=" in line]
     assert len(lines) == expected.final
+    history = read_history(str(root), expected.final)
+    assert [record.iteration for record in history] == list(range(1, expected.final + 1))
+    for record, line in zip(history, lines, strict=True):
+        told = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        assert record.resolution == pytest.approx(float(told["resolution_angstrom"]), abs=1e-3)
+        assert record.change_offset == pytest.approx(float(told["change_offset_angstrom"]), abs=1e-3)
+        assert record.change_class == pytest.approx(float(told["change_class"]), abs=1e-4)
+        shares = [float(word) for word in told["shares"].split(",")] if "," in told["shares"] else [1.0]
+        np.testing.assert_allclose(record.shares, shares, atol=1e-4)
+    assert [record.iteration for record in read_history(str(root), expected.final - 1)][-1] == expected.final - 1
     record = json.loads(Path(f"{root}_job.json").read_text())
     assert record["job"] == expected.job and f"{root}_data.star" in record["outputs"]
 
@@ -271,6 +282,10 @@ def test_killed_and_continued_is_as_never_stopped(
     again = [job.job, "--continue", str(done[-1])] if done else job.command(mixed_folder, root)
     assert main(again) == 0
     assert_same_result(run_of(kind), root, kind)
+    # The convergence plot tells of all iterations, those before the kill too.
+    stories = [read_history(str(one), KINDS[kind].final) for one in (run_of(kind), root)]
+    for one, other in zip(*stories, strict=True):
+        np.testing.assert_equal(vars(other), vars(one))
 
 
 @pytest.mark.parametrize("kind", ["class2d", pytest.param("initial-model", marks=pytest.mark.slow)])

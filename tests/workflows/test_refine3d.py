@@ -16,6 +16,7 @@ from vitrea.cli.main import main
 from vitrea.formats.mrc import open_stack, read_map, write_map, write_stack
 from vitrea.formats.particle_files import read_particles
 from vitrea.formats.star import read_star, write_star
+from vitrea.jobs.run_history import read_history
 from vitrea.records.map import Map
 from vitrea.records.table import Table
 
@@ -70,6 +71,14 @@ def test_what_was_run_is_recorded(finished: Path) -> None:
     assert f"{finished}_class001.mrc" in record["outputs"]
     lines = [line for line in Path(f"{finished}.log").read_text().splitlines() if "iteration=" in line]
     assert len(lines) == int(record_iterations(finished))
+    history = read_history(str(finished), len(lines))
+    assert [record.iteration for record in history] == list(range(1, len(lines) + 1))
+    for record, line in zip(history, lines, strict=True):
+        told = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        assert record.resolution == pytest.approx(float(told["resolution_angstrom"]), abs=1e-3)
+        assert record.change_offset == pytest.approx(float(told["change_offset_angstrom"]), abs=1e-3)
+    for picture in ("views", "convergence"):
+        assert Path(f"{finished}_{picture}.png").read_bytes()[1:4] == b"PNG"
     assert "<img" in Path(f"{finished}_report.html").read_text()
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vitrea.jobs.class_files import ClassFiles
+from vitrea.jobs.run_history import IterationRecord, read_history
+from vitrea.likelihood.classification import Classification
 from vitrea.likelihood.schedule import signal_shell
 from vitrea.likelihood.state import RunState
 from vitrea.report.figures import class_angular_distributions, class_convergence, class_gallery, class_maps
@@ -21,8 +23,8 @@ _UNKNOWN = 999.0
 
 def write_class_report(
     files: ClassFiles,
+    run: Classification,
     state: RunState,
-    history: Sequence[dict[str, Any]],
     title: str,
     more: Mapping[str, str] | None = None,
 ) -> None:
@@ -31,10 +33,10 @@ def write_class_report(
     Parameters
     ----------
     files : ClassFiles
+        How the run settled is read from the files of its iterations.
+    run : Classification
     state : RunState
         After the last iteration.
-    history : sequence of dict
-        Figures of the iterations of this session, with `shares` and `resolutions` of the classes.
     title : str
     more : mapping of str to str
         Further facts.
@@ -71,8 +73,9 @@ def write_class_report(
                 figures=[(views, "Particles per direction, relative to an even distribution")],
             )
         )
+    history = read_history(files.root, state.iteration)
     if len(history) > 1:
-        settled = _convergence(history)
+        settled = _convergence(history, [len(run.chosen(record.iteration)) for record in history])
         save_png(settled, Path(f"{files.root}_convergence.png"))
         sections.append(Section("Convergence", "How the run settled.", figures=[(settled, "Iteration by iteration")]))
     lead = f"{len(particles.class_index)} particles in {len(used)} classes after {state.iteration} iterations."
@@ -100,19 +103,13 @@ def _gallery(files: ClassFiles, state: RunState) -> Figure:
     return class_maps([group.voxels for group in groups], pixel_size, shares, counts, resolutions, diameter)
 
 
-def _convergence(history: Sequence[dict[str, Any]]) -> Figure:
-    def column(key: str) -> list[Any]:
-        return [item[key] for item in history]
-
-    def known(key: str) -> list[float]:
-        return [np.nan if value >= _UNKNOWN else value for value in column(key)]
-
+def _convergence(history: Sequence[IterationRecord], used: Sequence[int]) -> Figure:
     return class_convergence(
-        column("iteration"),
-        changed=column("change_class"),
-        angles=known("change_rotation_deg"),
-        offsets=known("change_offset_angstrom"),
-        resolutions=np.array(column("resolutions")),
-        particles=column("particles"),
-        shares=np.array(column("shares")),
+        [record.iteration for record in history],
+        changed=[record.change_class for record in history],
+        angles=[record.change_rotation for record in history],
+        offsets=[record.change_offset for record in history],
+        resolutions=np.array([record.resolutions for record in history]),
+        particles=used,
+        shares=np.array([record.shares for record in history]),
     )

@@ -85,9 +85,9 @@ def classify(parameters: Class2dParameters | Class3dParameters, context: Context
     budget = parameters.working_memory << 20
     run = Classification(inputs.data, inputs.settings, inputs.mask, device, budget, context.recorder, inputs.scheme)
     before = None if continued is None else partial(_continued, files, continued, run)
-    state, history = run_iterations(run, files, first_state(files, inputs, run, context, before), context)
+    state = run_iterations(run, files, first_state(files, inputs, run, context, before), context)
     files.without_number().write(state, sampling_table(run, state))
-    write_class_report(files, state, history, f"{job} {files.root}")
+    write_class_report(files, run, state, f"{job} {files.root}")
     used = [path for path in (parameters.particles, parameters.reference) if path is not None]
     outputs = [Path(f"{files.root}_{kind}.star") for kind in ("data", "model", "optimiser", "sampling")]
     write_record(files.record(), job, parameters, context, used, outputs)
@@ -116,11 +116,8 @@ def first_state(
     return state
 
 
-def run_iterations(
-    run: Classification, files: ClassFiles, state: RunState, context: Context
-) -> tuple[RunState, list[dict[str, Any]]]:
-    """Go on from a state to the last iteration, through the files of each; return the last state and the history."""
-    history: list[dict[str, Any]] = []
+def run_iterations(run: Classification, files: ClassFiles, state: RunState, context: Context) -> RunState:
+    """Go on from a state to the last iteration, through the files of each; return the last state."""
     if not state.progress.finished:
         files.record().unlink(missing_ok=True)  # of a run that was shorter
     while not state.progress.finished:
@@ -129,11 +126,11 @@ def run_iterations(
         state = run.step(state)
         optimiser = files.write(state, sampling_table(run, state))
         files.forget_sums(before=state.iteration)
-        history.append(_tell(files, state, used, time.perf_counter() - began, context))
+        _tell(files, state, used, time.perf_counter() - began, context)
         del state  # what is on disk is not kept while it is read back
         state = files.read(optimiser, run.device)
         return_freed_memory()
-    return state, history
+    return state
 
 
 def sampling_table(run: Classification, state: RunState) -> SamplingTable:
@@ -370,7 +367,7 @@ def announce(inputs: ClassInputs, run: Classification, context: Context) -> None
         context.recorder.warn("the memory plan does not fit: the run may be slow or stop; close other programs")
 
 
-def _tell(files: ClassFiles, state: RunState, used: int, seconds: float, context: Context) -> dict[str, Any]:
+def _tell(files: ClassFiles, state: RunState, used: int, seconds: float, context: Context) -> None:
     progress, model = state.progress, state.models[0]
     values: dict[str, Any] = {
         "iteration": state.iteration,
@@ -391,7 +388,6 @@ def _tell(files: ClassFiles, state: RunState, used: int, seconds: float, context
     }
     shown = of_classes if len(model.classes) <= LOGGED_CLASSES else {}
     context.recorder.event("iteration", **values, **shown)
-    return {**values, **of_classes}
 
 
 def _conclude(files: ClassFiles, state: RunState, context: Context) -> None:

@@ -61,10 +61,10 @@ def make_initial_model(parameters: InitialModelParameters, context: Context) -> 
     )  # fmt: skip
     run, source = _run(parameters, inputs, device, context), parameters.particles
     before = None if continued is None else partial(read_state, files, continued, device, context.recorder)
-    state, history = run_iterations(run, files, first_state(files, inputs, run, context, before), context)
+    state = run_iterations(run, files, first_state(files, inputs, run, context, before), context)
     verdict = run.judge(state)
     files.without_number().write(state, sampling_table(run, state))
-    write_class_report(files, state, history, f"Initial model {files.root}", _facts(verdict))
+    write_class_report(files, run, state, f"Initial model {files.root}", _facts(verdict))
     outputs = [Path(f"{files.root}_{kind}.star") for kind in ("data", "model", "optimiser", "sampling")]
     outputs.append(Path(f"{files.root}_class001.mrc"))
     assert source is not None

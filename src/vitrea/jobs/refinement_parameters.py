@@ -18,8 +18,8 @@ class Refine3dParameters(MapReferenceParameters):
 
     Writes ``<output>_class001.mrc``, the unfiltered half maps ``<output>_half1_class001_unfil.mrc`` and ``_half2_``
     for ``vitrea postprocess``, ``_data.star`` with the poses, ``_model.star``, ``_sampling.star`` and
-    ``_optimiser.star``, all of them also for each iteration (``_it003_``), ``_report.html`` and ``.log``. Any
-    ``_it*_optimiser.star`` can be continued from.
+    ``_optimiser.star``, all of them also for each iteration (``_it003_``), ``_views.png``, ``_convergence.png``,
+    ``_report.html`` and ``.log``. Any ``_it*_optimiser.star`` can be continued from.
     """
 
     reference: Path | None = parameter(None, "Start map.", options=["--ref"])

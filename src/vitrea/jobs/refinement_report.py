@@ -6,42 +6,35 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vitrea.geometry.euler import euler_to_matrix, matrix_to_euler
 from vitrea.geometry.symmetry import symmetry_matrices
 from vitrea.jobs.refinement_files import RefinementFiles
+from vitrea.jobs.run_history import IterationRecord, read_history
 from vitrea.likelihood.state import RunState
 from vitrea.report.figures import angular_distribution, convergence_curves, fsc_curves, map_projections, map_slices
 from vitrea.report.page import Section, write_page
-
-_CURVES = {
-    "resolution (Å)": "resolution_angstrom",
-    "angular accuracy (°)": "accuracy_rotation_deg",
-    "change of angles (°)": "change_rotation_deg",
-    "change of offsets (Å)": "change_offset_angstrom",
-}
-_UNKNOWN = 999.0
+from vitrea.report.png import save_png
 
 
-def write_report(files: RefinementFiles, state: RunState, history: Sequence[dict[str, float]]) -> None:
-    """Write ``<root>_report.html``.
+def write_report(files: RefinementFiles, state: RunState) -> None:
+    """Write ``<root>_report.html`` and two of its pictures: ``_views.png`` and ``_convergence.png``.
 
     Parameters
     ----------
     files : RefinementFiles
+        How the run settled is read from the files of its iterations.
     state : RunState
         After the last iteration.
-    history : sequence of dict
-        Figures of the iterations of this session.
     """
     group = (state.joined or state.models[0]).classes[0]
     optics = files.particles.optics[0]
     curve = "inside the mask" if files.settings.solvent_correct_fsc else "without mask"
     pixel, size, resolution = optics.pixel_size, optics.image_size, state.progress.resolution
-    series = {
-        name: [np.nan if item[key] >= _UNKNOWN else item[key] for item in history] for name, key in _CURVES.items()
-    }
+    views = angular_distribution(_all_views(state, files.settings.symmetry))
+    save_png(views, Path(f"{files.root}_views.png"))
     sections = [
         Section(
             "The map",
@@ -74,14 +67,26 @@ def write_report(files: RefinementFiles, state: RunState, history: Sequence[dict
             "Views",
             "From how many directions the particles were seen, each also as its symmetric equivalents. Large empty "
             "regions make a map poorer along some axes.",
-            figures=[(angular_distribution(_all_views(state, files.settings.symmetry)), "Particles per direction")],
+            figures=[(views, "Particles per direction")],
         ),
     ]
+    history = read_history(files.root, state.iteration)
     if len(history) > 1:
-        figure = convergence_curves([item["iteration"] for item in history], series)
-        sections.append(Section("Convergence", "How the run settled.", figures=[(figure, "Iteration by iteration")]))
+        settled = _convergence(history)
+        save_png(settled, Path(f"{files.root}_convergence.png"))
+        sections.append(Section("Convergence", "How the run settled.", figures=[(settled, "Iteration by iteration")]))
     lead = f"{len(files.particles)} particles refined to {resolution:.2f} Å ({curve}) in {state.iteration} iterations."
     write_page(Path(f"{files.root}_report.html"), f"Refinement {files.root}", lead, sections)
+
+
+def _convergence(history: Sequence[IterationRecord]) -> Figure:
+    series = {
+        "resolution (Å)": [record.resolution for record in history],
+        "angular accuracy (°)": [float(record.accuracies[0]) for record in history],
+        "change of angles (°)": [record.change_rotation for record in history],
+        "change of offsets (Å)": [record.change_offset for record in history],
+    }
+    return convergence_curves([record.iteration for record in history], series)
 
 
 def _all_views(state: RunState, symmetry: str) -> NDArray[np.float64]:

@@ -75,15 +75,14 @@ def refine(parameters: Refine3dParameters, context: Context) -> None:
     make_folder(Path(f"{parameters.output}_data.star"))
     if inputs.set_aside:
         write_set_aside(Path(f"{parameters.output}_set_aside.star"), *inputs.set_aside)
-    history = []
     while not state.progress.finished:
         began = time.perf_counter()
         state = run.step(state)
         optimiser = files.write(state, _sampling_table(inputs.settings, state))
-        history.append(_tell(state, time.perf_counter() - began, len(inputs.data), context))
+        _tell(state, time.perf_counter() - began, len(inputs.data), context)
         if not state.progress.finished:
             state = files.read(optimiser)
-    _report(files, state, history)
+    _report(files, state)
     _provenance(parameters, context, inputs, files, state)
     _conclude(parameters, state, context)
 
@@ -191,7 +190,7 @@ def _sampling_table(settings: Settings, state: RunState) -> SamplingTable:
     return SamplingTable(grid.directions, grid.psi_step)
 
 
-def _tell(state: RunState, seconds: float, particles: int, context: Context) -> dict[str, float]:
+def _tell(state: RunState, seconds: float, particles: int, context: Context) -> None:
     progress, model = state.progress, state.joined or state.models[0]
     group = model.classes[0]
     values: dict[str, float] = {
@@ -218,14 +217,13 @@ def _tell(state: RunState, seconds: float, particles: int, context: Context) -> 
         )
     if progress.converged:
         context.recorder.event("text", text="Converged; the last iteration uses all frequencies and joins the halves")
-    return values
 
 
-def _report(files: RefinementFiles, state: RunState, history: list[dict[str, float]]) -> None:
+def _report(files: RefinementFiles, state: RunState) -> None:
     # Loaded now only: what draws takes memory, of which the last iteration needs most.
     from vitrea.jobs.refinement_report import write_report
 
-    write_report(files, state, history)
+    write_report(files, state)
 
 
 def _provenance(
