@@ -104,12 +104,14 @@ def _gallery(files: ClassFiles, state: RunState) -> Figure:
 
 
 def _convergence(history: Sequence[IterationRecord], used: Sequence[int]) -> Figure:
+    resolutions = np.array([record.resolutions for record in history])
+    several = resolutions.shape[1] > 1
     return class_convergence(
         [record.iteration for record in history],
-        changed=[record.change_class for record in history],
+        changed=[record.change_class for record in history] if several else None,
         angles=[record.change_rotation for record in history],
         offsets=[record.change_offset for record in history],
-        resolutions=np.array([record.resolutions for record in history]),
+        resolutions=resolutions if several else resolutions[:, 0],
         particles=used,
-        shares=np.array([record.shares for record in history]),
+        shares=np.array([record.shares for record in history]) if several else None,
     )
