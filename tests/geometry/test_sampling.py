@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy_healpix import healpy
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
@@ -21,6 +22,7 @@ from vitrea.geometry import (
     symmetry_distance,
     symmetry_matrices,
 )
+from vitrea.geometry.sampling import healpix_directions
 
 GROUPS = ["C1", "C2", "C3", "D2", "D7", "T", "O", "I1", "I2", "I3", "I4"]
 
@@ -200,3 +202,15 @@ def test_wrong_arguments_are_refused() -> None:
         grid.matrices([0], [0], -1)
     with pytest.raises(ValueError, match="indices"):
         grid.matrices([0, 1], [0])
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 5, 9])
+def test_directions_are_the_centres_of_healpix_pixels(order: int) -> None:
+    count = 12 * 4**order
+    pixels = np.unique(np.linspace(0, count - 1, 20_000).astype(np.int64))
+    tilt, rot = healpy.pix2ang(2**order, pixels, nest=True)
+    found = healpix_directions(order, pixels)
+    np.testing.assert_allclose(found[:, 1], np.degrees(tilt), rtol=0, atol=1e-11)
+    np.testing.assert_allclose(np.mod(found[:, 0] - np.degrees(rot) + 180.0, 360.0), 180.0, rtol=0, atol=1e-11)
+    assert found[:, 0].max() <= 180.0
+    assert found[:, 0].min() > -180.0

@@ -14,6 +14,12 @@ import torch
 from torch import Tensor
 
 _CGROUP = Path("/sys/fs/cgroup")
+# Parameters of mallopt (malloc.h of the GNU C library).
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+# Blocks from this size on go back to the system when they are freed; smaller ones are used again.
+LARGE_BLOCK = 1 << 20
+# Free memory at the top of the heap that is kept for what comes next.
+KEPT_AT_TOP = 8 << 20
 
 
 def available_memory(device: torch.device | None = None) -> int:
@@ -170,6 +176,19 @@ class Workspace:
             del held
             held = self._held[purpose] = torch.empty(count, dtype=dtype, device=self._device)
         return held[:count].view(shape)
+
+
+def return_large_blocks() -> None:
+    """Have the C library give every large block back to the system as soon as it is freed; for the whole process.
+
+    By itself glibc learns from the first large block that is freed to keep the next ones, up to 32 MiB each, among the
+    small ones: what lives longer then comes to stand between them, and the process holds much more than it uses. Does
+    nothing where the library has no such call.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK)
+        library.mallopt(_M_TRIM_THRESHOLD, KEPT_AT_TOP)
 
 
 def return_freed_memory() -> None:

@@ -24,6 +24,8 @@ from vitrea.matching.reference import class_runs
 # Shells whose signal exceeds the noise this many times, on average over the classes, decide the intensity scale of
 # a group.
 WELL_DETERMINED_SSNR = 3.0
+# Particles whose log-likelihoods are completed at once, in float64.
+PARTICLES_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,17 @@ class Block:
             self.images.part(where),
             self.scoring.part(where),
         )
+
+
+def log_normalisation(images: PreparedImages) -> Tensor:
+    """Return what a log-likelihood of images lacks, float64, shape [particles]; to be subtracted.
+
+    log p(X) = log sum of weights - |X|² / (2 sigma²) - log(2 pi sigma²), over the samples compared.
+    """
+    precision = images.precision.double()
+    power = (images.masked.real**2 + images.masked.imag**2).double()
+    constant = torch.where(precision > 0, torch.log(2 * math.pi / precision.clamp(min=1e-300)), 0.0)
+    return constant.add_(power.mul_(precision), alpha=0.5).sum(dim=1)
 
 
 class Collector:
@@ -219,13 +232,8 @@ class Collector:
         sums.shifts[where] = block.centre + self.poses.fine_shifts[best["best_shift"].numpy()]
         sums.pmax[where] = best["top"].numpy()
         sums.significant[where] = best["counts"].numpy()
-        # log p(X) = log sum of weights - |X|² / (2 sigma²) - log(2 pi sigma²), over the samples compared
-        used = images.precision > 0
-        precision = images.precision.double()
-        image_power = (images.masked.real**2 + images.masked.imag**2).double()
-        constant = (0.5 * image_power * precision).sum(dim=1)
-        constant += torch.where(used, torch.log(2 * math.pi / precision.clamp(min=1e-300)), 0.0).sum(dim=1)
-        sums.log_likelihood[where] = best["evidence"].numpy() - constant.cpu().numpy()
+        constants = [log_normalisation(part).cpu().numpy() for part in images.pieces(PARTICLES_AT_ONCE)]
+        sums.log_likelihood[where] = best["evidence"].numpy() - np.concatenate(constants)
 
     def _noise_and_scale(self, block: Block, explained: Explained, sums: Sums) -> None:
         group, images = self.data.group[block.indices], block.images

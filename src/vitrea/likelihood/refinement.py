@@ -140,7 +140,7 @@ class Refinement(Run):
         first = settings.first_iteration_correlation and iteration == 1
         half_box = self.data.box_size // 2
         radius = half_box if last else min(state.progress.current_size // 2, half_box)
-        references = tuple(self.references(half, radius) for half in state.models)
+        references = self.references(state.models[0], radius)
         preparer = self.preparer(radius)
         state, progress, sampling = self._before(state, references, preparer, first, last)
         sampling = replace(sampling, perturbation=perturbation(settings.seed, iteration, settings.perturbation))
@@ -153,11 +153,13 @@ class Refinement(Run):
         search = Search(poses, local_sigma, correlation=first)
         sums = []
         for half in (0, 1):
+            if half == 1:  # one at a time: each takes as much memory as what is summed
+                references = self.references(state.models[1], radius)
             expectation = Expectation(
                 self.data,
                 settings,
                 models[half],
-                references[half],
+                references,
                 search,
                 preparer,
                 memory=self.memory,
@@ -192,7 +194,7 @@ class Refinement(Run):
     def _before(
         self,
         state: RunState,
-        references: tuple[ReferenceSet, ...],
+        references: ReferenceSet,
         preparer: ImagePreparer,
         first: bool,
         last: bool,
@@ -203,7 +205,7 @@ class Refinement(Run):
         indices = np.flatnonzero(state.particles.half == 1)
         rng = np.random.default_rng([self.settings.seed, state.iteration])
         chosen = np.sort(rng.permutation(indices)[: self.settings.accuracy_particles])
-        rotation, translation = self.accuracy(chosen, state.particles, state.models[0], 0, references[0], preparer)
+        rotation, translation = self.accuracy(chosen, state.particles, state.models[0], 0, references, preparer)
         models = tuple(
             half.with_classes([replace(half.classes[0], accuracy_rotation=rotation, accuracy_translation=translation)])
             for half in state.models

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -53,6 +54,11 @@ class PreparedImages:
     def part(self, where: slice) -> PreparedImages:
         """Return a run of the particles."""
         return PreparedImages(*(getattr(self, item.name)[where] for item in fields(self)))
+
+    def pieces(self, size: int) -> Iterator[PreparedImages]:
+        """Cut into runs of particles."""
+        for start in range(0, len(self), size):
+            yield self.part(slice(start, start + size))
 
     def members(self, index: Tensor) -> PreparedImages:
         """Return some of the particles."""
