@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 
+from vitrea.cli.main import main
 from vitrea.formats.mrc import write_map
 from vitrea.fourier.filters import lowpass
 from vitrea.jobs.base import Context
@@ -145,3 +146,19 @@ def disk_full_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], object]
             yield
 
     return full
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
+    """Return a function that runs a command, which must end with exit code 2 and one sentence holding these words."""
+
+    def refuse(command: list[str], *words: str) -> None:
+        capsys.readouterr()
+        assert main(command) == 2
+        message = capsys.readouterr().err.strip()
+        assert len(message.splitlines()) == 1, message
+        assert "Traceback" not in message
+        for word in words:
+            assert word in message, message
+
+    return refuse

@@ -18,13 +18,13 @@ import pytest
 import starfile
 
 from vitrea.cli.main import main
-from vitrea.formats.mrc import open_stack, write_map, write_stack
+from vitrea.formats.mrc import open_stack, write_stack
 from vitrea.formats.particle_files import read_particles
 from vitrea.formats.star import read_star, write_star
 from vitrea.jobs.run_history import read_history
-from vitrea.records.map import Map
 from vitrea.records.table import Table
 
+Refused = Callable[..., None]
 COMMON = ["--particle_diameter", "120", "--offset_range", "3"]
 
 
@@ -192,6 +192,7 @@ def test_sums_of_batches_are_kept_for_the_newest_iteration(
     mixed_folder: Any,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    refused: Refused,
     disk_full_after: Any,
 ) -> None:
     """A run that stopped has them and uses them; it says so where it goes on without."""
@@ -207,8 +208,7 @@ def test_sums_of_batches_are_kept_for_the_newest_iteration(
         assert not list(finished.parent.glob(f"{finished.name}_it*_sums.npz"))
     content = sums.read_bytes()
     sums.write_bytes(content[: len(content) // 2])
-    capsys.readouterr()
-    refused(command[:-1], capsys, str(sums), "damaged")
+    refused(command[:-1], str(sums), "damaged")
     sums.unlink()
     assert main([*command, str(tmp_path / "without")]) == 0
     shown = capsys.readouterr()
@@ -217,12 +217,12 @@ def test_sums_of_batches_are_kept_for_the_newest_iteration(
 
 @pytest.mark.parametrize("name", ["classes.mrcs", "data.star", "model.star", "sampling.star"])
 def test_files_of_the_run_that_are_gone(
-    name: str, run_of: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, run_of: Callable[[str], Path], tmp_path: Path, refused: Refused
 ) -> None:
     optimiser = moved(run_of("class2d"), 2, tmp_path)
     (tmp_path / f"run_it002_{name}").unlink()
     output = tmp_path / "output" / "run"
-    refused(["class2d", "--continue", str(optimiser), "--o", str(output)], capsys, f"run_it002_{name}")
+    refused(["class2d", "--continue", str(optimiser), "--o", str(output)], f"run_it002_{name}")
     assert not output.parent.exists()
 
 
@@ -324,135 +324,46 @@ def test_full_disk_is_one_sentence(
     assert_same_result(run_of(kind), root, kind)
 
 
-def refused(command: list[str], capsys: pytest.CaptureFixture[str], *words: str) -> None:
-    """The command ends with exit code 2 and one sentence that holds these words."""
-    assert main(command) == 2
-    message = capsys.readouterr().err.strip()
-    assert len(message.splitlines()) == 1, message
-    assert "Traceback" not in message
-    for word in words:
-        assert word in message, message
-
-
-def test_nothing_to_continue(run_of: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_to_continue(run_of: Callable[[str], Path], refused: Refused) -> None:
     for kind in JOBS:
         command = [KINDS[kind].job, "--continue", f"{run_of(kind)}_optimiser.star"]
-        refused(command, capsys, "finished", "--iter", "optimiser.star")
+        refused(command, "finished", "--iter", "optimiser.star")
 
 
 @pytest.mark.parametrize("kind", JOBS)
 def test_number_of_classes_is_settled_at_the_start(
-    kind: str, run_of: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: str, run_of: Callable[[str], Path], tmp_path: Path, refused: Refused
 ) -> None:
     optimiser = f"{run_of(kind)}_it002_optimiser.star"
     output = tmp_path / "output" / "run"
     refused(
-        [KINDS[kind].job, "--continue", optimiser, "--K", "7", "--o", str(output)], capsys, optimiser, "--K 7",
+        [KINDS[kind].job, "--continue", optimiser, "--K", "7", "--o", str(output)], optimiser, "--K 7",
         str(KINDS[kind].classes),
     )  # fmt: skip
     assert not output.parent.exists()
 
 
 def test_a_run_of_one_job_is_not_continued_by_another(
-    run_of: Callable[[str], Path], particle_folder: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_of: Callable[[str], Path],
+    particle_folder: Any,
+    tmp_path: Path,
+    refused: Refused,
 ) -> None:
     assert main(["refine3d", *particle_folder.options(tmp_path / "refine"), "--iter", "1"]) == 0
-    capsys.readouterr()
     optimisers = {kind: f"{run_of(kind)}_it002_optimiser.star" for kind in JOBS}
     optimisers["refine3d"] = f"{tmp_path}/refine_optimiser.star"
     for made_by, optimiser in optimisers.items():
         for job in optimisers:
             if job != made_by:
                 output = tmp_path / "output" / "run"
-                refused([job, "--continue", optimiser, "--o", str(output)], capsys, optimiser, f"vitrea {made_by}")
+                refused([job, "--continue", optimiser, "--o", str(output)], optimiser, f"vitrea {made_by}")
                 assert not output.parent.exists()
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_relions_optimiser_is_refused_kindly(job: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_relions_optimiser_is_refused_kindly(job: str, tmp_path: Path, refused: Refused) -> None:
     write_star(tmp_path / "run_it003_optimiser.star", {"optimiser_general": {"rlnCurrentIteration": 3}})
-    refused([job, "--continue", str(tmp_path / "run_it003_optimiser.star")], capsys, "vitrea_parameters")
-
-
-Spoil = Callable[[Path], list[str]]
-
-
-def _missing(name: str) -> Spoil:
-    def spoil(folder: Path) -> list[str]:
-        (folder / name).unlink()
-        return []
-
-    return spoil
-
-
-def _nan_images(folder: Path) -> list[str]:
-    stack = np.array(open_stack(folder / "particles.mrcs"))
-    stack[:50] = np.nan
-    write_stack(folder / "particles.mrcs", stack, 5.0)
-    return []
-
-
-def _no_defocus(folder: Path) -> list[str]:
-    blocks: dict[str, Any] = dict(read_star(folder / "particles.star"))
-    blocks["particles"] = blocks["particles"].without("rlnDefocusU")
-    write_star(folder / "particles.star", blocks)
-    return []
-
-
-def _options(*options: str) -> Spoil:
-    return lambda folder: list(options)
-
-
-# Job, what is spoilt, and words of the sentence.
-BAD_INPUT: dict[str, tuple[str, Spoil, tuple[str, ...]]] = {
-    "missing stack": ("class2d", _missing("particles.mrcs"), ("particles.mrcs",)),
-    "missing star": ("class3d", _missing("particles.star"), ("particles.star",)),
-    "many bad images": ("class2d", _nan_images, ("particles.star", "NaN")),
-    "no defocus": ("initial-model", _no_defocus, ("particles.star", "rlnDefocusU")),
-    "more classes than particles": ("class2d", _options("--K", "500"), ("--K is 500", "240")),
-    "more models than particles": ("initial-model", _options("--K", "500"), ("240", "500")),
-    "no classes": ("class2d", _options("--K", "0"), ("--K",)),
-    "no step": ("class2d", _options("--psi_step", "0"), ("--psi_step",)),
-    "step beyond a quarter turn": ("class2d", _options("--psi_step", "400"), ("--psi_step", "90")),
-    "negative offsets": ("class2d", _options("--offset_range", "-3"), ("--offset_range",)),
-    "offsets beyond the box": ("class2d", _options("--offset_range", "300"), ("--offset_range", "300", "32")),
-    "no offset step": ("class3d", _options("--offset_step", "0"), ("--offset_step",)),
-    "mask wider than the box": ("class3d", _options("--particle_diameter", "500"), ("--particle_diameter", "160")),
-    "unknown symmetry": ("class3d", _options("--sym", "Q7"), ("Q7",)),
-    "focus without poses": ("class3d", _options("--focus_sphere", "80,80,80,20"), ("--focus_sphere", "--skip_align")),
-    "focus without radius": ("class3d", _options("--focus_sphere", "80,80,80"), ("--focus_sphere", "RADIUS")),
-    "focus outside the box": (
-        "class3d",
-        _options("--focus_sphere", "80,80,190,20", "--skip_align"),
-        ("--focus_sphere", "160"),
-    ),
-    "unknown symmetry of a model": ("initial-model", _options("--sym", "Q7"), ("Q7",)),
-    "a share of batches": (
-        "class2d",
-        _options("--percent_used", "30", "--schedule", "batches"),
-        ("--percent_used", "--particles_per_class"),
-    ),
-    "unknown schedule": ("class2d", _options("--schedule", "random"), ("--schedule",)),
-    "limits the wrong way": (
-        "initial-model",
-        _options("--start_resolution", "10", "--finish_resolution", "20"),
-        ("--finish_resolution", "20", "10"),
-    ),
-    "missing start map": ("class3d", _missing("start.mrc"), ("start.mrc",)),
-    "missing averages": ("class2d", _options("--ref", "nowhere.mrcs"), ("nowhere.mrcs",)),
-}
-
-
-@pytest.mark.parametrize("case", list(BAD_INPUT))
-def test_bad_input_is_one_sentence_and_nothing_is_written(
-    case: str, mixed_folder: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    copied = mixed_folder.copy_to(tmp_path / "input")
-    job, spoil, words = BAD_INPUT[case]
-    more = spoil(copied.folder)
-    output = tmp_path / "output" / "run"
-    refused([*KINDS[job].command(copied, output), *more], capsys, *words)
-    assert not output.parent.exists()
+    refused([job, "--continue", str(tmp_path / "run_it003_optimiser.star")], "vitrea_parameters")
 
 
 @pytest.mark.parametrize("job", ONE_QUICK)
@@ -494,7 +405,7 @@ def test_classes_of_an_earlier_run_are_forgotten(
 
 
 def test_a_data_file_that_was_changed_meanwhile(
-    run_of: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_of: Callable[[str], Path], tmp_path: Path, refused: Refused
 ) -> None:
     """Tilts do no harm in two dimensions; classes that do not exist are refused."""
     root = run_of("class2d")
@@ -506,36 +417,4 @@ def test_a_data_file_that_was_changed_meanwhile(
     assert main(["class2d", "--continue", str(optimiser), "--o", str(tmp_path / "again")]) == 0
     np.testing.assert_array_equal(open_stack(f"{root}_classes.mrcs"), open_stack(tmp_path / "again_classes.mrcs"))
     write_star(data, {**blocks, "particles": table.with_columns({"rlnClassNumber": np.full(len(table), 9)})})
-    capsys.readouterr()
-    refused(["class2d", "--continue", str(optimiser)], capsys, str(data), "rlnClassNumber", "9")
-
-
-def test_references_that_do_not_fit(mixed_folder: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Number, box, pixel size and values of references are checked before anything is computed."""
-    rng = np.random.default_rng(0)
-    images = rng.standard_normal((3, 32, 32)).astype(np.float32)
-    write_stack(tmp_path / "three.mrcs", images, 5.0)
-    write_stack(tmp_path / "small.mrcs", images[:, :24, :24], 5.0)
-    write_stack(tmp_path / "pixels.mrcs", np.concatenate([images, images[:1]]), 6.0)
-    write_stack(tmp_path / "nan.mrcs", np.full((4, 32, 32), np.nan, dtype=np.float32), 5.0)
-    write_map(tmp_path / "small.mrc", Map(rng.standard_normal((24,) * 3).astype(np.float32), 5.0))
-    write_map(tmp_path / "voxels.mrc", Map(rng.standard_normal((32,) * 3).astype(np.float32), 6.0))
-    references = {"rlnReferenceImage": np.array(["000009@three.mrcs", "000001@three.mrcs"] * 2, dtype="T")}
-    write_star(tmp_path / "beyond.star", {"": Table(references)})
-    maps = {"rlnReferenceImage": np.array(["small.mrc"] * 3, dtype="T")}
-    write_star(tmp_path / "maps.star", {"": Table(maps)})
-    cases = {
-        "class2d three.mrcs": ("three.mrcs", "3 references", "4 classes"),
-        "class2d small.mrcs": ("small.mrcs", "24", "32"),
-        "class2d pixels.mrcs": ("pixels.mrcs", "6 Å", "5"),
-        "class2d nan.mrcs": ("nan.mrcs", "NaN"),
-        "class2d beyond.star": ("three.mrcs", "9", "3"),
-        "class3d small.mrc": ("small.mrc", "24", "32"),
-        "class3d voxels.mrc": ("voxels.mrc", "6", "5"),
-        "class3d maps.star": ("small.mrc", "24"),
-    }
-    for case, words in cases.items():
-        job, name = case.split()
-        command = [*KINDS[job].command(mixed_folder, tmp_path / "output" / "run"), "--ref", str(tmp_path / name)]
-        refused(command, capsys, *words)
-    assert not (tmp_path / "output").exists()
+    refused(["class2d", "--continue", str(optimiser)], str(data), "rlnClassNumber", "9")
