@@ -16,13 +16,15 @@ from vitrea.formats.micrograph_files import read_micrographs, read_movies
 from vitrea.formats.movies import open_movie
 from vitrea.formats.mrc import read_map, write_map, write_stack
 from vitrea.formats.particle_files import read_particles
-from vitrea.formats.star import read_star
+from vitrea.formats.star import read_star, write_star
+from vitrea.formats.star_values import text_column
 from vitrea.jobs import load_job
 from vitrea.jobs.base import Context
 from vitrea.jobs.coordinate_owners import micrograph_finder
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
 from vitrea.records.recorder import SilentRecorder
+from vitrea.records.table import Table
 
 SHAPE = (72, 96)
 FRAMES = 12
@@ -311,7 +313,7 @@ def test_folders_tell_micrographs_of_one_name_apart() -> None:
     assert owner_of(Path("Picks/mic1_pick.star")) is None
 
 
-def test_lists_of_coordinate_files_are_read_and_count_once(in_tmp: Path) -> None:
+def test_lists_and_tables_of_coordinates_are_read_and_count_once(in_tmp: Path) -> None:
     write_stack("mic1.mrc", np.eye(100), 1.5)
     run("micrographs", input=("mic1.mrc",))
     Path("Picks").mkdir()
@@ -320,6 +322,11 @@ def test_lists_of_coordinate_files_are_read_and_count_once(in_tmp: Path) -> None
     recorder = run("coordinates", input=("Picks",), micrographs="Import/micrographs.star")
     np.testing.assert_allclose(read_coordinates("Import/mic1_import.star")["rlnCoordinateY"], [30])
     assert not recorder.warnings
+    places = {"rlnCoordinateX": np.arange(1.0, 4), "rlnCoordinateY": np.arange(4.0, 7)}
+    truth = {"rlnMicrographName": text_column(["else/mic1.tif"] * 2 + ["mic9.mrc"]), **places}
+    write_star("truth.star", {"particles": Table(truth)})
+    run("coordinates", input=("truth.star",), micrographs="Import/micrographs.star")
+    np.testing.assert_allclose(read_coordinates("Import/mic1_import.star")["rlnCoordinateY"], [4, 5])
     with pytest.raises(InputError, match=r"nix\.star does not exist"):
         run("coordinates", input=("nix.star",), micrographs="Import/micrographs.star")
 

@@ -306,7 +306,7 @@ def _read_star_coordinates(path: Path) -> Table:
     for block in blocks.values():
         table = _coordinate_block(block)
         if table is not None:
-            return _checked(table, path)
+            return checked_coordinates(table, path)
     raise InputError(f"{path} lacks the columns {X} and {Y}")
 
 
@@ -320,7 +320,7 @@ def _coordinate_block(block: Block) -> Table | None:
     return renamed if X in renamed and Y in renamed else None
 
 
-def _checked(table: Table, path: Path) -> Table:
+def checked_coordinates(table: Table, path: Path) -> Table:
     """Return the table with coordinates as float64.
 
     Raises

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from vitrea.formats.optics_groups import GROUP
 from vitrea.formats.particle_files import block_as_table, read_particles
 from vitrea.formats.star import read_star
 from vitrea.formats.star_values import text_column
+from vitrea.jobs.coordinate_owners import coordinates_of_all, match_names, rows_by_name
 from vitrea.jobs.extract_parameters import ExtractParameters
 from vitrea.records.errors import InputError
 from vitrea.records.micrographs import GivenOptics, Micrographs
@@ -226,7 +227,8 @@ def _from_files(parameters: ExtractParameters, micrographs: Micrographs) -> Call
         return lambda row: _read_if_there(_coordinate_file(parameters, micrographs, row))
     blocks = [block_as_table(block) for block in read_star(parameters.coordinate_list).values()]
     if not any(COORDINATE_FILE in block for block in blocks):
-        return _from_one_table(blocks, parameters.coordinate_list, names)
+        found = coordinates_of_all(blocks, parameters.coordinate_list, names)
+        return lambda row: _without_group(found[row]) if row in found else None
     files = read_coordinate_files(parameters.coordinate_list)
     matches = match_names(names, files)
 
@@ -234,17 +236,6 @@ def _from_files(parameters: ExtractParameters, micrographs: Micrographs) -> Call
         return None if row not in matches else _without_group(read_coordinates(files[matches[row]]))
 
     return read
-
-
-def _from_one_table(blocks: Iterable[Table], path: Path, names: list[str]) -> Callable[[int], Table | None]:
-    wanted = (MICROGRAPH, *COORDINATE_LABELS)
-    table = next((block for block in blocks if all(label in block for label in wanted)), None)
-    if table is None:
-        raise InputError(f"{path} lacks {COORDINATE_FILE}, and the columns {', '.join(wanted)}: it has no coordinates")
-    rows = _rows_by_name(table[MICROGRAPH])
-    matches = match_names(names, rows)
-    bare = _without_group(table).without(MICROGRAPH, IMAGE)
-    return lambda row: bare.rows(rows[matches[row]]) if row in matches else None
 
 
 def _without_group(table: Table) -> Table:
@@ -283,7 +274,7 @@ def _read_refined(parameters: ExtractParameters, micrographs: Micrographs) -> Pa
 
 def _row_pixel_sizes(particles: Particles, micrographs: Micrographs) -> NDArray[np.float64]:
     """Return Å per pixel of the micrograph of each particle; 1 for particles of micrographs that are not given."""
-    rows = _rows_by_name(particles.table[MICROGRAPH])
+    rows = rows_by_name(particles.table[MICROGRAPH])
     matches = match_names([str(name) for name in micrographs.names], rows)
     sizes = np.ones(len(particles))
     for row, name in matches.items():
@@ -313,7 +304,7 @@ def _recentred(particles: Particles, parameters: ExtractParameters, pixel_sizes:
 
 def _from_particles(particles: Particles, micrographs: Micrographs) -> Callable[[int], Table | None]:
     _check_coordinate_pixels(particles, micrographs)
-    rows = _rows_by_name(particles.table[MICROGRAPH])
+    rows = rows_by_name(particles.table[MICROGRAPH])
     matches = match_names([str(name) for name in micrographs.names], rows)
     if not matches:
         first = next(iter(rows))
@@ -340,51 +331,3 @@ def _check_coordinate_pixels(particles: Particles, micrographs: Micrographs) -> 
                 f"{particles.source}: its coordinates are in pixels of {size:g} Å ({_MICROGRAPH_PIXEL}), but the "
                 f"micrographs have {sizes[0]:g} Å; give the micrographs they were picked in"
             )
-
-
-def _rows_by_name(names: NDArray[np.object_]) -> dict[str, NDArray[np.int64]]:
-    """Return the rows of each micrograph; frames ``000001@movie.mrcs`` count as their movie."""
-    bare = np.array([str(name).rpartition("@")[2] for name in names], dtype=object)
-    unique, number = np.unique(bare.astype(str), return_inverse=True)
-    order = np.argsort(number, kind="stable")
-    edges = np.searchsorted(number[order], np.arange(len(unique) + 1))
-    return {str(name): order[edges[i] : edges[i + 1]] for i, name in enumerate(unique)}
-
-
-def match_names(names: Iterable[str], others: Mapping[str, object]) -> dict[int, str]:
-    """Find micrographs that another file names in its own way.
-
-    Parameters
-    ----------
-    names : iterable of str
-        The micrographs.
-    others : mapping
-        Its keys are the other file's names.
-
-    Returns
-    -------
-    dict of int to str
-        The other name by position in `names`: the same name, else the one that is the same without the job's folder,
-        else without any folder, else without the ending, where that is no one else's.
-    """
-    forms: tuple[Callable[[str], str], ...] = (
-        lambda name: name,
-        without_job_folder,
-        lambda name: Path(name).name,
-        lambda name: Path(name).stem,
-    )
-    tables = []
-    for form in forms:
-        table: dict[str, str | None] = {}
-        for other in others:
-            key = form(other)
-            table[key] = None if key in table else other
-        tables.append(table)
-    found = {}
-    for position, name in enumerate(names):
-        for form, table in zip(forms, tables, strict=True):
-            match = table.get(form(name))
-            if match is not None:
-                found[position] = match
-                break
-    return found

@@ -23,9 +23,10 @@ class CoordinateImportParameters(ImportParameters):
 
     A file belongs to the micrograph whose name, without ending, its own name begins with: mic1_manualpick.star and
     mic1.box to mic1.mrc; the last word may differ: mic1_manual.star to mic1_avg.mrc. Lists of such files, as
-    autopick.star, are read, too. Coordinates outside the image are left out and counted. Written are one STAR file a
-    micrograph and their list, coordinates.star, which vitrea extract and RELION take. Files that cannot be read or
-    belong to no micrograph are listed in coordinates_set_aside.star.
+    autopick.star, and particle files, which name the micrograph of each particle, are read, too. Coordinates outside
+    the image are left out and counted. Written are one STAR file a micrograph and their list, coordinates.star, which
+    vitrea extract and RELION take. Files that cannot be read or belong to no micrograph are listed in
+    coordinates_set_aside.star.
     """
 
     micrographs: Path = parameter(..., "STAR file with the micrographs.", options=["--mics"])
@@ -93,10 +94,9 @@ def _read(
     parameters: CoordinateImportParameters, micrographs: Micrographs, recorder: Recorder
 ) -> tuple[dict[int, Table], list[SetAside], int]:
     """Return coordinates in pixels by row of the micrograph, the files set aside, and how many files there were."""
-    from vitrea.formats.coordinates import read_cistem_positions, read_coordinates
+    from vitrea.formats.coordinates import read_cistem_positions
     from vitrea.formats.micrograph_files import expand_names
-    from vitrea.jobs.coordinate_owners import ENDINGS, coordinate_files
-    from vitrea.jobs.import_checks import over_files
+    from vitrea.jobs.coordinate_owners import ENDINGS, read_coordinate_sets
     from vitrea.jobs.set_aside import SetAside
     from vitrea.records.errors import InputError
 
@@ -109,20 +109,17 @@ def _read(
             raise InputError(f"--format cistem takes one list of all micrographs, not {len(paths)} files")
         listed = read_cistem_positions(paths[0], names, micrographs.pixel_sizes)
         return {row: table for row, table in enumerate(listed) if len(table)}, [], 1
-    rows = coordinate_files(parameters.input, names)
     form = None if parameters.format == "auto" else parameters.format
-    good, aside = over_files(list(rows), lambda path: read_coordinates(path, form), recorder, "Reading coordinates")
+    sets, aside, count = read_coordinate_sets(parameters.input, names, recorder, form)
     tables: dict[int, Table] = {}
     owner: dict[int, Path] = {}
-    for path, table in good.items():
-        row = rows[path]
-        if row is None:
-            aside.append(SetAside(str(path), f"{path} belongs to no micrograph of the {len(names)} by its name"))
-        elif row in tables:
-            aside.append(SetAside(str(path), f"{path} and {owner[row]} both belong to {names[row]}"))
+    for one in sets:
+        if one.row in tables:
+            reason = f"{one.path} and {owner[one.row]} both belong to {names[one.row]}"
+            aside.append(SetAside(str(one.path), reason))
         else:
-            tables[row], owner[row] = _scaled(table, parameters.scale), path
-    return tables, aside, len(rows)
+            tables[one.row], owner[one.row] = _scaled(one.table, parameters.scale), one.path
+    return tables, aside, count
 
 
 def _scaled(table: Table, scale: float) -> Table:

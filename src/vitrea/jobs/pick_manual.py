@@ -22,9 +22,10 @@ class PickManualParameters(JobParameters):
     """Bring coordinate sets together: read, join, sieve, compare, and write them in any format.
 
     Sets are coordinate files of any format (STAR, EMAN .box, Ximdisp, XMIPP), which belong to the micrograph whose name
-    theirs begins with, or lists of such files (autopick.star). Several sets are joined; with --min_distance, of picks
-    nearer to each other the one of higher figure of merit stays, those of the first set where there is none.
-    Coordinates outside their micrograph are left out and counted, files that cannot be read are set aside by name.
+    theirs begins with, lists of such files (autopick.star), or particle files, which name the micrographs. Several sets
+    are joined; with --min_distance, of picks nearer to each other the one of higher figure of merit stays, those of the
+    first set where there is none. Coordinates outside their micrograph are left out and counted, files that cannot be
+    read are set aside by name.
 
     One file a micrograph is written in the format asked for, with the list manualpick.star beside them; for cisTEM, one
     list of all in Å. With --truth the picks are compared with coordinates that are known to be right.

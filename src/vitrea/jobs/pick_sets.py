@@ -14,7 +14,6 @@ from vitrea.formats.coordinates import (
     MERIT,
     X,
     Y,
-    read_coordinates,
     suffix_of,
     write_cistem_positions,
     write_coordinate_files,
@@ -22,7 +21,7 @@ from vitrea.formats.coordinates import (
 )
 from vitrea.formats.micrograph_files import locate_image
 from vitrea.formats.movies import read_movie_header
-from vitrea.jobs.coordinate_owners import coordinate_files
+from vitrea.jobs.coordinate_owners import read_coordinate_sets
 from vitrea.jobs.map_inputs import make_folder
 from vitrea.jobs.pick_files import Names, check_names
 from vitrea.picking.comparison import Agreement, compare_picks
@@ -40,7 +39,7 @@ _DISTANCE = 25.0  # pixels between a pick and the particle it is
 
 
 def read_sets(inputs: Iterable[Path], micrographs: Micrographs, recorder: Recorder) -> dict[int, Table]:
-    """Read coordinate files and lists of them; what belongs to one micrograph is joined.
+    """Read coordinate files, lists of them, and particle files; what belongs to one micrograph is joined.
 
     Returns
     -------
@@ -53,20 +52,14 @@ def read_sets(inputs: Iterable[Path], micrographs: Micrographs, recorder: Record
         If a file does not exist, or none belongs to any of the micrographs.
     """
     names = [str(name) for name in micrographs.names]
-    files = coordinate_files(inputs, names)
+    sets, aside, count = read_coordinate_sets(inputs, names, recorder)
+    for lost in aside:
+        recorder.warn(f"set aside: {lost.sentence}")
     found: dict[int, Table] = {}
-    for path, row in files.items():
-        if row is None:
-            recorder.warn(f"set aside: {path} belongs to no micrograph of the {len(names)} by its name")
-            continue
-        try:
-            table = read_coordinates(path)
-        except InputError as error:
-            recorder.warn(f"set aside: {error}")
-            continue
-        found[row] = _joined(found[row], table) if row in found else table
+    for one in sets:
+        found[one.row] = _joined(found[one.row], one.table) if one.row in found else one.table
     if not found:
-        raise InputError(f"no coordinate file of {len(files)} belongs to a micrograph of the {len(names)}")
+        raise InputError(f"no coordinate file of {count} belongs to a micrograph of the {len(names)}")
     return found
 
 
