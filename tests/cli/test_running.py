@@ -94,6 +94,21 @@ def test_the_log_is_continued_and_says_how_a_run_failed(toy: Toy, vitrea: Call) 
     assert "event=failed error=KeyboardInterrupt" in log
 
 
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("Unable to allocate 250. GiB"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 250 bytes")],
+)
+def test_too_little_memory_is_one_sentence(
+    toy: Toy, vitrea: Call, error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: Context) -> None:
+        raise error
+
+    toy.action = fail
+    assert vitrea("toy", "--i", "a.star") == 1
+    assert capsys.readouterr().err.splitlines() == [f"vitrea toy: not enough memory ({error})."]
+
+
 def test_quiet_shows_warnings_only(toy: Toy, vitrea: Call, capsys: pytest.CaptureFixture[str]) -> None:
     toy.action = _iterate
     assert vitrea("toy", "--i", "a.star", "--quiet") == 0

@@ -46,7 +46,9 @@ def half1(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(half1: Path, **values: Any) -> SilentRecorder:
     recorder = SilentRecorder()
-    values = {"output": Path("out/run"), "mask": Path("mask.mrc"), "locres_sampling": 12.5} | values
+    windows = values.get("method", "fsc") == "fsc" and not {"resmap_exe", "use_resmap"} & set(values)
+    sampling = {"locres_sampling": 12.5} if windows else {}
+    values = {"output": Path("out/run"), "mask": Path("mask.mrc")} | sampling | values
     JOB.run(JOB.parameters(half1=half1, **values), Context(recorder, "vitrea localres"))
     return recorder
 
@@ -57,7 +59,8 @@ def figures(recorder: SilentRecorder) -> dict[str, Any]:
 
 @pytest.mark.parametrize("method", ["fsc", "lrt"])
 def test_all_files_are_written(drawn: Path, method: str) -> None:
-    recorder = run(drawn, method=method, write_fscs=method == "fsc", bfactor=-40.0, step=1.5, lowest_resolution=16.0)
+    options = {"write_fscs": True} if method == "fsc" else {"step": 1.5, "lowest_resolution": 12.0}
+    recorder = run(drawn, method=method, bfactor=-40.0, **options)
     endings = {".mrc", "_filtered.mrc", ".star", "_histogram.png", "_slices.png", "_report.html", ".cxc"}
     endings |= {"_fscs.star"} if method == "fsc" else set()
     assert {path.name for path in Path("out").iterdir()} == {f"run_locres{ending}" for ending in endings}
@@ -107,7 +110,8 @@ def test_sharpening_and_windows_change_what_they_should(half1: Path) -> None:
 
 
 def test_a_stricter_test_finds_less(half1: Path) -> None:
-    medians = [figures(run(half1, method="lrt", p_value=p))["percentile_95_angstrom"] for p in (0.2, 1e-6)]
+    tested = {"method": "lrt", "highest_resolution": 6.0, "lowest_resolution": 12.0, "step": 1.0}
+    medians = [figures(run(half1, p_value=p, **tested))["percentile_95_angstrom"] for p in (0.2, 1e-6)]
     assert medians[0] < medians[1]
 
 
@@ -150,7 +154,10 @@ def test_resmap_is_run_instead(half1: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ({"highest_resolution": 3.0, "method": "lrt"}, "finer than two voxels"),
         ({"locres_maskrad": 200.0}, "larger than the box"),
         ({"mtf_pixel_size": 1.0}, "--mtf"),
-        ({"write_fscs": True, "method": "lrt"}, "--write_fscs"),
+        ({"write_fscs": True, "method": "lrt"}, "--write_fscs belongs to --method fsc"),
+        ({"p_value": 0.1}, "--pval belongs to --method lrt"),
+        ({"locres_maskrad": 9.0, "method": "lrt"}, "--locres_maskrad belongs to --method fsc"),
+        ({"locres_minres": 40.0, "locres_sampling": 20.0, "use_resmap": True}, "not to ResMap"),
         ({"half2": Path("run_half1.mrc")}, "the same map"),
         ({"mask": Path("run_half2.mrc")}, "not a mask"),
         ({"resmap_exe": Path("nowhere/resmap")}, "not there"),

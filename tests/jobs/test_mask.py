@@ -145,6 +145,16 @@ def test_a_model_may_be_put_in_the_middle(tmp_path: Path) -> None:
     assert any("1 of 3 atoms lie outside the box" in line for line in recorder.warnings)
 
 
+def test_a_chain_of_a_centred_model_lies_where_the_whole_model_has_it(tmp_path: Path) -> None:
+    pdb, empty = write_atoms(tmp_path), tmp_path / "like.mrc"
+    write_map(empty, Map(np.random.default_rng(0).random((40, 40, 40)).astype(np.float32), 3.0))
+    values = {"model": pdb, "like": empty, "centre_model": True, "extend": 0.0, "soft_edge": 0.0}
+    whole = make(tmp_path, **values)
+    parts = [make(tmp_path, chains=chain, **values) for chain in "AB"]
+    assert np.array_equal(np.maximum(*parts), whole)
+    assert not np.array_equal(*parts)
+
+
 def test_a_focus_mask_is_where_two_maps_differ(tmp_path: Path) -> None:
     body = sphere_mask(32, 9.0, 2.0)
     part = sphere_mask(32, 3.0, 1.0, center=(9.0, 0.0, 0.0))
@@ -252,6 +262,15 @@ def test_a_focus_mask_goes_to_class3d(
             {"denovo": True, "like": "{source}", "outer_radius": 3.0, "cylinder": True, "cylinder_axis": "0,0,0"},
             "needs a direction",
         ),
+        ({"input": "{source}", "threshold": 0.03, "extend": -30.0}, "that leaves no voxel in the mask"),
+        ({"input": "{source}", "cylinder": True}, "--cylinder is for the shapes of --denovo"),
+        ({"input": "{source}", "outer_radius": 3.0}, "--outer_radius is for the shapes of --denovo"),
+        ({"input": "{source}", "box_size": 20}, "--box_size is for --model and --denovo"),
+        ({"input": "{source}", "chains": "A"}, "--chains is for the atoms of --model"),
+        ({"input": "{source}", "difference_sign": "positive"}, "--difference_sign is for --difference"),
+        ({"input": "{source}", "logic_threshold": 0.1}, "--logic_threshold is for a second map"),
+        ({"input": "{source}", "z_percentage": 0.5}, "--z_percentage is for --helix"),
+        ({"denovo": True, "box_size": 10, "outer_radius": 3.0, "extend": 3.0}, "--extend_inimask is for masks about"),
         ({"input": "{nan}"}, "NaN"),
         ({"input": "{flat}"}, "is empty"),
         ({"input": "{oblong}"}, "is not a cube"),

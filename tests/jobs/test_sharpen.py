@@ -153,6 +153,7 @@ def test_a_hand_inverted_twice_is_the_same(folder: Path) -> None:
 def test_the_user_is_warned(folder: Path) -> None:
     assert any("noise up to Nyquist" in line for line in run(folder, cutoff=None).warnings)
     assert any("nothing is flattened" in line for line in run(folder, limit=8.0, cutoff=9.0).warnings)
+    assert any("detail that these voxels hold" in line for line in run(folder, limit=1.0, cutoff=2.0).warnings)
 
 
 @pytest.mark.parametrize(
@@ -170,6 +171,13 @@ def test_the_user_is_warned(folder: Path) -> None:
         ({"mask": "mask.mrc", "auto_mask": True}, "--mask or --auto_mask, not both"),
         ({"half1": "small.mrc", "half2": "run_half1.mrc"}, "has a box of"),
         ({"inner_radius": 90.0}, "must be smaller than the outer one"),
+        ({"cutoff": 900.0}, "--cutoff 900 Å leaves nothing of a map"),
+        ({"ssnr_scale": 2.0}, "--ssnr_scale needs the FSC"),
+        ({"fsc": "statistics.txt", "fom_weighting": False, "ssnr_scale": 2.0}, "--no-fom-weighting leaves out"),
+        ({"protein": True, "flatten": False}, "--protein says how to flatten"),
+        ({"bfactor_high": 20.0, "limit": 0.0}, "--bfactor_high acts beyond --limit"),
+        ({"mask": "mask.mrc", "outer_radius": 20.0}, "--outer_mask_radius is that of a spherical mask"),
+        ({"gridding_padding": 2.0}, "--gridding_padding is for --correct_gridding"),
         ({"fsc": "zero.txt", "cutoff": None}, "from the first shell on"),
         ({"fsc": "zero.txt", "auto": True}, "there is no signal"),
     ],

@@ -131,6 +131,14 @@ def test_operate_in_its_order(particles: Callable[..., None]) -> None:
     assert table["rlnDefocusU"][first] == 10_001.0
 
 
+@pytest.mark.parametrize("option", ["--operate rlnDefocusU --set_to", "--add_column rlnPhaseShift --add_column_value"])
+def test_text_does_not_become_a_number(particles: Callable[..., None], capsys: Capture, option: str) -> None:
+    particles("a.star", "a.mrcs")
+    assert main(["star", "operate", "a.star", "b.star", *option.split(), "much"]) == 2
+    assert "holds numbers, and 'much' is none (in data_particles of a.star)" in capsys.readouterr().err
+    assert not Path("b.star").exists()
+
+
 def test_relion_star_handler_command_lines(particles: Callable[..., None], capsys: Capture) -> None:
     particles("b.star", "b.mrcs")
     lines = {
@@ -277,6 +285,8 @@ def test_convert_reports_what_is_lost(particles: Callable[..., None], capsys: Ca
         (["x.cs", "b.star"], "x.cs is not a cryoSPARC data set"),
         (["x.txt", "b.star"], "give --from"),
         (["none.cs", "b.star"], "none.cs does not exist"),
+        (["a.star", "b.cs", "--passthrough", "x.cs"], "--passthrough belongs to a .cs file; a.star is none"),
+        (["a.star", "b.par", "--flip_y"], "--flip_y is for conversions from or to cryoSPARC"),
     ],
 )
 def test_mistakes_in_a_conversion(

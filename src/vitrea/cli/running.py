@@ -65,8 +65,8 @@ def guarded(action: Callable[[], int], title: Callable[[], str]) -> int:
     """Run an action; return its exit code, or that of the mistake or interruption it ended with.
 
     A user's mistake (InputError, a full disk, a folder without permission) is one sentence on stderr and exit code 2;
-    a bad outcome (JobError) is one sentence and 1; Ctrl-C is one line and 130. Whatever else goes wrong is a fault of
-    the program and keeps its traceback.
+    a bad outcome (JobError, too little memory) is one sentence and 1; Ctrl-C is one line and 130. Whatever else goes
+    wrong is a fault of the program and keeps its traceback.
     """
     try:
         return action()
@@ -75,6 +75,11 @@ def guarded(action: Callable[[], int], title: Callable[[], str]) -> int:
         return EXIT_USAGE
     except JobError as error:
         sys.stderr.write(f"{title()}: {error}\n")
+        return EXIT_FAILED
+    except (MemoryError, RuntimeError) as error:
+        if not _lacks_memory(error):
+            raise
+        sys.stderr.write(f"{title()}: not enough memory ({str(error).strip().splitlines()[-1]}).\n")
         return EXIT_FAILED
     except KeyboardInterrupt:
         sys.stderr.write(f"{title()}: stopped by Ctrl-C.\n")
@@ -85,3 +90,8 @@ def guarded(action: Callable[[], int], title: Callable[[], str]) -> int:
         where = f" {error.filename}" if error.filename else ""
         sys.stderr.write(f"{title()}: cannot write or read{where}: {error.strerror}.\n")
         return EXIT_USAGE
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether memory could not be had; torch says so with a RuntimeError."""
+    return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)

@@ -62,9 +62,9 @@ def parameter(
 
 
 class JobParameters(BaseModel):
-    """Base of all parameter models: unknown names are refused, defaults are checked."""
+    """Base of all parameter models: unknown names, NaN and infinity are refused, defaults are checked."""
 
-    model_config = ConfigDict(extra="forbid", validate_default=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, frozen=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

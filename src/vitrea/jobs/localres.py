@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vitrea.jobs.base import Context, Job, JobParameters, parameter
 from vitrea.jobs.half_map_inputs import first_half_map, read_half_maps
 from vitrea.jobs.map_inputs import make_folder, read_mask
+from vitrea.jobs.unused_options import refuse_unused
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from vitrea.maps.sharpening import ModulationTransfer
 
 RESMAP_VARIABLE = "RELION_RESMAP_EXECUTABLE"
+_WINDOWS = ("locres_sampling", "locres_maskrad", "locres_edgwidth", "locres_randomize_at", "write_fscs")
+_RATIOS = ("p_value", "highest_resolution", "lowest_resolution", "step")
 
 
 class LocalresParameters(JobParameters):
@@ -134,10 +137,14 @@ def _check(parameters: LocalresParameters) -> None:
     high, low = parameters.highest_resolution, parameters.lowest_resolution
     if high and low and high >= low:
         raise InputError(f"--minres ({high:g} Å, the finest tested) must be below --maxres ({low:g} Å, the coarsest)")
-    if parameters.mtf is None and parameters.mtf_pixel_size:
-        raise InputError("--mtf_angpix says something about --mtf: give that, too")
-    if parameters.write_fscs and parameters.method != "fsc":
-        raise InputError("--write_fscs writes the curves of --method fsc")
+    if parameters.mtf is None:
+        refuse_unused(parameters, ("mtf_pixel_size",), "says something about --mtf: give that, too")
+    if parameters.resmap_exe is not None or parameters.use_resmap:
+        refuse_unused(parameters, _WINDOWS, "belongs to --method fsc, not to ResMap: leave one of them out")
+    elif parameters.method == "fsc":
+        refuse_unused(parameters, _RATIOS, "belongs to --method lrt: give that, too")
+    else:
+        refuse_unused(parameters, _WINDOWS, "belongs to --method fsc: leave one of them out")
 
 
 def _check_range(parameters: LocalresParameters, half1: Map) -> None:
@@ -159,7 +166,7 @@ def _mask(parameters: LocalresParameters, half1: Map, half2: Map, path: Path) ->
     try:
         return auto_mask(half1.voxels, half2.voxels, half1.voxel_size).voxels > 0.5
     except ValueError as error:
-        raise InputError(f"no mask can be made from {path}: {error}; give one with --mask") from error
+        raise InputError(f"no mask can be made from {path}: {error} with --mask") from error
 
 
 def _mtf(parameters: LocalresParameters, voxel_size: float, context: Context) -> ModulationTransfer | None:

@@ -9,12 +9,19 @@ from vitrea.jobs.base import Context, Job
 from vitrea.jobs.map_inputs import make_folder, read_cubic_map
 from vitrea.jobs.mask_parameters import MaskParameters
 from vitrea.jobs.mask_sources import empty_grid, find_start
+from vitrea.jobs.unused_options import refuse_unused
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
 
 _EXTEND, _EDGE = 7.5, 15.0  # Å
 _NARROWEST_EDGE = 5.0  # voxels
 _KDA_PER_CUBIC_ANGSTROM = 0.81e-3
+_SHAPE = (
+    "inner_radius", "outer_radius", "center_x", "center_y", "center_z", "cylinder", "cylinder_length", "cylinder_axis",
+)  # fmt: skip
+_AROUND = ("threshold", "extend", "lowpass", "logic_threshold")
+_MODEL = ("atom_radius", "chains", "assembly", "centre_model")
+_LOGIC = ("and_map", "or_map", "and_not_map", "or_not_map")
 
 
 def run(parameters: MaskParameters, context: Context) -> None:
@@ -27,22 +34,44 @@ def run(parameters: MaskParameters, context: Context) -> None:
     """
     from vitrea.formats.mrc import write_map
 
+    _check(parameters)
     mask, shown, words = _shape(parameters) if parameters.denovo else _around(parameters, context)
     if parameters.helix:
         mask = mask.with_voxels(_cut(parameters, mask.voxels))
     if parameters.invert:
         mask = mask.with_voxels(1.0 - mask.voxels)
+    inside = float(np.mean(mask.voxels > 0.5))
+    if not inside > 0:
+        raise InputError(f"{words}: that leaves no voxel in the mask")
     make_folder(parameters.output)
     write_map(parameters.output, mask)
     _draw(parameters, shown, mask)
-    inside = float(np.mean(mask.voxels > 0.5))
-    volume = mask.voxels.size * inside * mask.voxel_size**3
     context.recorder.event("text", text=f"{parameters.output}: {words}")
-    context.recorder.event(
-        "text",
-        text=f"{parameters.output}: {100 * inside:.1f}% of the box is inside the mask ({volume:.3g} Å³, room for "
-        f"{volume * _KDA_PER_CUBIC_ANGSTROM:.3g} kDa of protein)",
-    )
+    share = f"{100 * inside:.1f}% of the box is inside the mask"
+    if parameters.denovo and parameters.like is None and not parameters.pixel_size:
+        room = "; its header says 1 Å per voxel, for --angpix is not given"
+    else:
+        volume = mask.voxels.size * inside * mask.voxel_size**3
+        room = f" ({volume:.3g} Å³, room for {volume * _KDA_PER_CUBIC_ANGSTROM:.3g} kDa of protein)"
+    context.recorder.event("text", text=f"{parameters.output}: {share}{room}")
+
+
+def _check(parameters: MaskParameters) -> None:
+    """Refuse options that nothing would look at."""
+    if parameters.denovo:
+        refuse_unused(parameters, _AROUND, "is for masks about a map or a model, not for --denovo: leave it out")
+    else:
+        refuse_unused(parameters, _SHAPE, "is for the shapes of --denovo: give that, too")
+    if parameters.model is None:
+        refuse_unused(parameters, _MODEL, "is for the atoms of --model: give that, too")
+        if not parameters.denovo:
+            refuse_unused(parameters, ("box_size",), "is for --model and --denovo: a map has its own box")
+    if parameters.difference is None:
+        refuse_unused(parameters, ("difference_sign",), "is for --difference: give that, too")
+    if all(getattr(parameters, name) is None for name in _LOGIC):
+        refuse_unused(parameters, ("logic_threshold",), "is for a second map: give --and, --or or --and_not, too")
+    if not parameters.helix:
+        refuse_unused(parameters, ("z_percentage",), "is for --helix: give that, too")
 
 
 def _around(parameters: MaskParameters, context: Context) -> tuple[Map, Map, str]:
@@ -71,7 +100,7 @@ def _shape(parameters: MaskParameters) -> tuple[Map, Map, str]:
     hollow = f"{inner:g} to {outer:g}" if inner > 0 else f"{outer:g}"
     if not parameters.cylinder:
         voxels = sphere_mask(size, outer, edge, inner, center)
-        words = f"sphere of radius {hollow} voxels"
+        words = f"{'shell' if inner > 0 else 'sphere'} of radius {hollow} voxels"
     else:
         x, y, z = parameters.cylinder_axis
         length = parameters.cylinder_length or float("inf")
@@ -79,9 +108,8 @@ def _shape(parameters: MaskParameters) -> tuple[Map, Map, str]:
             voxels = cylinder_mask(size, outer, length, edge, inner, center, (x, y, z))
         except ValueError as error:
             raise InputError(f"--cylinder_axis {x:g},{y:g},{z:g}: {error}") from error
-        words = (
-            f"cylinder of radius {hollow} voxels, {f'{length:g} voxels' if parameters.cylinder_length else 'endless'}"
-        )
+        long = f"{length:g} voxels long" if parameters.cylinder_length else "through the whole box"
+        words = f"{'tube' if inner > 0 else 'cylinder'} of radius {hollow} voxels, {long}"
     if not voxels.any():
         raise InputError(f"--denovo: the {words} has no voxel in the box")
     return grid.with_voxels(voxels), grid, f"{words}, soft edge {edge:g} voxels"

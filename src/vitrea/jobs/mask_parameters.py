@@ -97,7 +97,7 @@ class MaskParameters(JobParameters):
     )
     assembly: str = parameter("", "Biological assembly to build, e.g. 1; empty: atoms as deposited.", tab=_MODEL)
     centre_model: bool = parameter(
-        False, "Put the middle of the model in the middle of the box, wherever its coordinates are.", tab=_MODEL
+        False, "Put the middle of the model (of all its chains) in that of the box, wherever it lies.", tab=_MODEL
     )
     denovo: bool = parameter(False, "Make a sphere, shell, cylinder or tube instead of masking a map.", tab=_SHAPE)
     box_size: int = parameter(0, "Box size of a mask without --i or --like.", unit="voxels", tab=_SHAPE, ge=0)

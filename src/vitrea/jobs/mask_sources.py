@@ -147,11 +147,10 @@ def _of_model(parameters: MaskParameters, path: Path, context: Context) -> Start
     grid = empty_grid(parameters, "--model")
     if parameters.like is None and not parameters.pixel_size:
         raise InputError("--model with --box_size needs the voxel size, --angpix")
-    model = _read_model(parameters, path)
+    model, middle = _read_model(parameters, path)
     positions = model.positions
     edge, size = grid.voxel_size, grid.voxels.shape[0]
     if parameters.centre_model:
-        middle = (positions.min(axis=0) + positions.max(axis=0)) / 2
         positions = positions - middle + np.asarray(grid.origin) + size // 2 * edge
     try:
         binary = atoms_binary(positions, size, edge, parameters.atom_radius, grid.origin)
@@ -167,16 +166,18 @@ def _of_model(parameters: MaskParameters, path: Path, context: Context) -> Start
     return Start(binary, grid, True, words)
 
 
-def _read_model(parameters: MaskParameters, path: Path) -> AtomicModel:
+def _read_model(parameters: MaskParameters, path: Path) -> tuple[AtomicModel, NDArray[np.float64]]:
+    """Return the atoms of the chains asked for, and the middle of all chains, (x, y, z) in Å."""
     from vitrea.formats.atomic_models import read_atoms
 
     model = read_atoms(path, parameters.assembly or None)
+    middle = np.asarray(model.positions.min(axis=0) + model.positions.max(axis=0), dtype=np.float64) / 2
     if not parameters.chains:
-        return model
+        return model, middle
     for name in parameters.chains:
         if name not in model.chains:
             raise InputError(f"--chains: {path} has no chain {name} (it has: {', '.join(model.chains)})")
-    return model.without_chains([name for name in model.chains if name not in parameters.chains])
+    return model.without_chains([name for name in model.chains if name not in parameters.chains]), middle
 
 
 def _combined(parameters: MaskParameters, start: Start) -> Start:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vitrea.jobs.base import Context, Job
 from vitrea.jobs.map_inputs import make_folder, read_mask
 from vitrea.jobs.sharpen_parameters import SharpenParameters
+from vitrea.jobs.unused_options import refuse_unused
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
 
@@ -107,6 +108,7 @@ def read_inputs(parameters: SharpenParameters, context: Context) -> SharpenInput
         raise InputError("give the FSC with --fsc or half maps with --half1, not both")
     if parameters.mask is not None and parameters.auto_mask:
         raise InputError("give --mask or --auto_mask, not both")
+    _check_unused(parameters)
     density, name, halves = read_map_or_halves(
         parameters.input, parameters.half1, parameters.half2, parameters.pixel_size, context.recorder
     )
@@ -114,6 +116,26 @@ def read_inputs(parameters: SharpenParameters, context: Context) -> SharpenInput
     given = parameters.mask is not None or parameters.auto_mask
     fsc, fsc_name = _fsc(parameters, density, halves, mask if given else None)
     return SharpenInputs(density, name, mask, mask_name, given, fsc, fsc_name)
+
+
+def _check_unused(parameters: SharpenParameters) -> None:
+    """Refuse options that nothing would look at."""
+    if parameters.fsc is None and parameters.half1 is None:
+        needs = "needs the FSC of the half maps: give --fsc, or --half1 and --half2"
+        refuse_unused(parameters, ("auto", "flatten_signal", "ssnr_scale"), needs)
+    if parameters.fsc is None:
+        refuse_unused(parameters, ("fsc_column",), "names a column of --fsc, which is not given")
+    if not parameters.fom_weighting:
+        refuse_unused(parameters, ("ssnr_scale",), "scales the weights that --no-fom-weighting leaves out")
+    if not parameters.flatten:
+        refuse_unused(parameters, ("flatten_signal", "protein"), "says how to flatten: leave out --no-flatten")
+    if parameters.limit == 0:
+        refuse_unused(parameters, ("bfactor_high",), "acts beyond --limit, which is 0: nowhere")
+    if parameters.mask is not None or parameters.auto_mask:
+        radii = ("inner_radius",) if parameters.correct_gridding else ("inner_radius", "outer_radius")
+        refuse_unused(parameters, radii, "is that of a spherical mask: leave out the other mask")
+    if not parameters.correct_gridding:
+        refuse_unused(parameters, ("gridding_padding",), "is for --correct_gridding: give that, too")
 
 
 def _mask(
@@ -157,8 +179,6 @@ def _fsc(
     if parameters.fsc is not None:
         curve = read_fsc_curve(parameters.fsc, parameters.fsc_column)
         return curve.of_shells(density.voxels.shape[0], density.voxel_size), f"{curve.name} of {parameters.fsc}"
-    if parameters.fsc_column:
-        raise InputError("--fsc_column names a column of --fsc, which is not given")
     if halves is None:
         return None, "none"
     found = half_map_fsc(halves[0].voxels, halves[1].voxels, density.voxel_size, mask)
@@ -179,11 +199,6 @@ def choose_settings(
     from vitrea.maps.sharpening_choice import choose_sharpening
     from vitrea.maps.spectral_sharpening import SpectralSettings
 
-    if inputs.fsc is None and (parameters.auto or parameters.flatten_signal):
-        raise InputError(
-            f"{'--auto' if parameters.auto else '--flatten_signal'} needs the FSC of the half maps: give --fsc, or "
-            "--half1 and --half2"
-        )
     choice = None
     if parameters.auto:
         assert inputs.fsc is not None
@@ -199,10 +214,14 @@ def choose_settings(
         settings = SpectralSettings(**values)
     if settings.cutoff == 0:
         settings = replace(settings, cutoff=_cutoff(inputs, settings, context))
-    if settings.limit and settings.cutoff and settings.limit <= settings.cutoff:
+    extent, nyquist = inputs.density.voxels.shape[0] * inputs.density.voxel_size, 2 * inputs.density.voxel_size
+    if settings.cutoff >= extent:
+        raise InputError(f"--cutoff {settings.cutoff:g} Å leaves nothing of a map whose box has {extent:.4g} Å")
+    finest = max(settings.cutoff, nyquist)
+    if settings.limit and settings.limit <= finest:
+        what = "cut-off" if settings.cutoff > nyquist else "finest detail that these voxels hold"
         context.recorder.warn(
-            f"nothing is flattened: the cut-off ({settings.cutoff:.2f} Å) is not finer than the limit "
-            f"({settings.limit:g} Å)"
+            f"nothing is flattened: the {what} ({finest:.2f} Å) is not finer than the limit ({settings.limit:g} Å)"
         )
     return settings, choice
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vitrea.formats.table_kinds import TableKind
 from vitrea.jobs.base import Context, Job, JobParameters, parameter
 from vitrea.jobs.star_files import output_parameter, writes_to_stdout, written
+from vitrea.jobs.unused_options import refuse_unused
 from vitrea.records.errors import InputError
 
 if TYPE_CHECKING:
@@ -82,6 +83,10 @@ def run(parameters: StarConvertParameters, context: Context) -> None:
         raise InputError("--flip_poses goes with --flip_y: poses turn over only where micrographs do")
     kind = parameters.from_kind or kind_of_file(parameters.input)
     to = _target(parameters)
+    if kind != "cryosparc":
+        refuse_unused(parameters, ("passthrough",), f"belongs to a .cs file; {parameters.input} is none")
+        if to != "cryosparc":
+            refuse_unused(parameters, ("flip_y",), "is for conversions from or to cryoSPARC")
     if kind == "box":
         _convert_box(parameters, to, context)
         return

@@ -102,7 +102,7 @@ def _added(source: StarTable, table: Table, parameters: StarOperateParameters) -
         return table
     label = source.checked(new_column, parameters.add_column, option="--add_column")
     if parameters.add_column_value:
-        return constant_column(table, label, parameters.add_column_value)
+        return source.checked(constant_column, table, label, parameters.add_column_value, option="--add_column_value")
     return set_column(table, label, table[_find(source, parameters.copy_column_from, table, "--copy_column_from")])
 
 
@@ -117,7 +117,7 @@ def _operated(source: StarTable, table: Table, parameters: StarOperateParameters
         return source.checked(scale_columns, table, labels, parameters.multiply_by, parameters.add_to,
                               option="--operate")  # fmt: skip
     for label in labels:
-        table = constant_column(table, label, parameters.set_to)
+        table = source.checked(constant_column, table, label, parameters.set_to, option="--set_to")
     return table
 
 

@@ -67,6 +67,11 @@ def run(parameters: SymmetryParameters, context: Context) -> None:
     if parameters.from_setting:
         _change_setting(parameters, density, context)
         return
+    extent = density.voxels.shape[0] * density.voxel_size
+    if parameters.diameter > extent:
+        raise InputError(
+            f"--diameter {parameters.diameter:g} Å is larger than the box of {parameters.input} ({extent:.4g} Å)"
+        )
     found, chosen = _search(parameters, density, context)
     figures = _figures(found, chosen, density.voxel_size)
     for line in _lines(parameters, found, chosen, figures):

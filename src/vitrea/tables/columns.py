@@ -68,7 +68,15 @@ def set_column(table: Table, label: str, values: Column) -> Table:
 
 
 def constant_column(table: Table, label: str, word: str) -> Table:
-    """Set a column to one value in all rows, read as a STAR file would be."""
+    """Set a column to one value in all rows, read as a STAR file would be.
+
+    Raises
+    ------
+    ValueError
+        If it is text and the label is one of RELION's that hold numbers.
+    """
+    if parse_column(label, [word]).dtype == object and label_types().get(label) not in (None, "string"):
+        raise ValueError(f"{label} holds numbers, and {word!r} is none")
     return table.with_columns({label: parse_column(label, [word] * len(table))})
 
 

@@ -12,6 +12,7 @@ sign rests on pyem alone; helicon has the opposite.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -51,6 +52,7 @@ _CENTRE = ("location/center_x_frac", "location/center_y_frac")
 _COORDINATES = ("rlnCoordinateX", "rlnCoordinateY")
 _SHAPE = ("location/micrograph_shape/1", "location/micrograph_shape/0")  # x, y
 _TILT = ("ctf/tilt_A/0", "ctf/tilt_A/1")
+_NEEDS_SHAPE = "cryoSPARC has places as fractions of a micrograph, whose size is not known here"
 
 
 def rows_of_cryosparc(dataset: Table, given: GivenImages) -> Converted:
@@ -159,7 +161,11 @@ def cryosparc_of_particles(particles: Particles) -> Converted:
     carried |= _put_poses(columns, table, optics[PIXEL_SIZE]) | _put_places(columns, table)
     own = {label: column for label, column in table.columns.items() if "/" in label or label == "uid"}
     columns |= own
-    return Converted(Table(columns), find_lost(particles, carried | set(own), "cryoSPARC"))
+    lost = [
+        replace(one, reason=_NEEDS_SHAPE) if one.column in _COORDINATES else one
+        for one in find_lost(particles, carried | set(own), "cryoSPARC")
+    ]
+    return Converted(Table(columns), tuple(lost))
 
 
 def _put_poses(columns: dict[str, Column], table: Table, sizes: Column) -> set[str]:
