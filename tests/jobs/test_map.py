@@ -305,6 +305,56 @@ def test_fsc_and_spectra_are_written(run: Callable[..., int]) -> None:
     assert np.allclose(table["rlnLogAmplitudesOriginal"], np.log(table["vitreaAmplitude"]), atol=1e-6)
 
 
+def test_ring_correlations_of_stacks_are_averaged_and_told_image_by_image(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    size, pixel, cutoffs = 32, 2.0, (16.0, 8.0)
+    images = noise(2, size, size)
+    write_stack("a.mrcs", images, pixel)
+    for place, cutoff in enumerate(cutoffs):
+        assert run(f"{place + 1}@a.mrcs", f"low{place}.mrc", "--lowpass", cutoff) == 0
+    low = np.stack([open_image_file(Path(f"low{place}.mrc")).load(np.zeros(1, int))[0] for place in (0, 1)])
+    write_stack("low.mrcs", low + 1e-3 * noise(2, size, size, seed=5), pixel)
+    assert run("low.mrcs", "fsc.star", "--fsc", "a.mrcs") == 0
+    blocks = read_star("fsc.star")
+    mean, each = blocks["fsc"], blocks["images"]
+    assert isinstance(mean, Table) and isinstance(each, Table)
+    alone = []
+    for place in (0, 1):
+        assert run(f"{place + 1}@low.mrcs", "one.star", "--fsc", f"{place + 1}@a.mrcs") == 0
+        one = read_star("one.star")
+        assert set(one) == {"fsc"}
+        alone.append(one["fsc"]["rlnFourierShellCorrelation"])  # type: ignore[index]
+    assert mean["rlnFourierShellCorrelation"] == pytest.approx(np.mean(alone, axis=0), abs=1e-9)
+    # A raised-cosine edge of two shells: the correlation ends within a shell of the cut-off.
+    shells = size * pixel / each["vitreaResolutionFsc05"]
+    assert shells == pytest.approx([size * pixel / cutoff for cutoff in cutoffs], abs=1.5)
+    assert list(each["rlnImageName"]) == ["000001@low.mrcs", "000002@low.mrcs"]
+    assert run("low.mrcs", "mean.png", "--fsc", "a.mrcs") == 0
+    assert imread("mean.png").std() > 0
+    # Against one image, and every image of a list.
+    assert run("a.mrcs", "one.star", "--fsc", "1@a.mrcs") == 0
+    assert read_star("one.star")["images"]["vitreaResolutionFsc05"][0] == pytest.approx(2 * pixel)  # type: ignore[index]
+    names = text_column(["000002@low.mrcs", "000001@low.mrcs"])
+    table = Table({"rlnImageName": names, "rlnOpticsGroup": np.ones(2, np.int64)})
+    write_particles("list.star", Particles(table, (Optics(pixel, size, 300.0, 2.7, 0.1),)))
+    write_stack("turned.mrcs", images[::-1], pixel)
+    assert run("list.star", "fsc_list.star", "--fsc", "turned.mrcs") == 0
+    again = read_star("fsc_list.star")
+    assert again["fsc"]["rlnFourierShellCorrelation"] == pytest.approx(mean["rlnFourierShellCorrelation"])  # type: ignore[index]
+    assert "FSC = 0.5: " in capsys.readouterr().out
+
+
+def test_slices_of_a_map_show_all_its_grey_values_unless_told_otherwise(run: Callable[..., int]) -> None:
+    voxels = 0.01 * noise(8, 8, 8)
+    voxels[3:5, 3:5, 3:5] = np.linspace(0.5, 1, 8).reshape(2, 2, 2)
+    write_map("a.mrc", Map(voxels, 2.0))
+    assert run("a.mrc", "all.png") == 0
+    assert run("a.mrc", "few.png", "--sigma_contrast", 3) == 0
+    whites = [int((imread(name) >= 1).sum()) for name in ("all.png", "few.png")]
+    assert whites[0] < whites[1]
+
+
 def test_power_is_adjusted_shell_by_shell(run: Callable[..., int]) -> None:
     write_map("a.mrc", Map(noise(16, 16, 16), 2.0))
     write_map("b.mrc", Map(5 * noise(16, 16, 16, seed=2), 2.0))
@@ -346,7 +396,17 @@ def test_the_ending_tells_the_format(ending: str, run: Callable[..., int]) -> No
         ("nan.mrc out.mrc --lowpass 8", "--remove_nan"),
         ("map.mrc out.xyz --lowpass 8", "'.xyz' is no ending"),
         ("map.mrc --stats --com", "one of --stats, --com"),
-        ("stack.mrcs --fsc map.mrc", "name one"),
+        ("stack.mrcs --fsc map.mrc", "differ in box"),
+        ("stack.mrcs --fsc two.mrcs", "two.mrcs has 2 images, stack.mrcs goes on to image 3"),
+        ("two.mrcs --fsc stack.mrcs", "stack.mrcs has 3 images, two.mrcs 2"),
+        ("nan.mrc --fsc map.mrc", "--remove_nan"),
+        ("map.mrc --stats --lowpass 9", "--lowpass changes images, --stats measures them as they are"),
+        ("map.mrc out.mrc --columns 3", "--columns is for pictures"),
+        ("map.mrc out.mrc --lowpass 9 --highpass 8", "leave nothing"),
+        ("map.mrc out.mrc --threshold_above 0 --threshold_below 1", "one grey value only"),
+        ("map.mrc out.mrc --replace_nan 2", "is for --remove_nan"),
+        ("map.mrc out.mrc --optimise_scale_subtract", "is for --subtract"),
+        ("map.mrc out.mrc --shift_x nan", "finite number"),
         ("stack.mrcs out.mrcs --avg_first 2 --avg_last 9", "frames 1 to 3"),
         ("4@stack.mrcs out.mrc", "no 4@stack.mrcs"),
         ("map.mrc out.mrc --divide_constant 0", "must not be 0"),
@@ -358,6 +418,7 @@ def test_mistakes_are_told_and_nothing_is_written(
 ) -> None:
     write_map("map.mrc", Map(noise(8, 8, 8), 2.0))
     write_stack("stack.mrcs", noise(3, 8, 8), 2.0)
+    write_stack("two.mrcs", noise(2, 8, 8), 2.0)
     voxels = noise(8, 8, 8)
     voxels[0, 0, 0] = np.nan
     write_map("nan.mrc", Map(voxels, 2.0))

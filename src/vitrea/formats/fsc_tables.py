@@ -35,8 +35,8 @@ _RESOLUTIONS = ("RESOL", "RESOLUTION")
 # cisTEM's columns, for files whose first line was cut off.
 _PLAIN = ("SHELL", "RESOLUTION", "RING_RADIUS", "FSC", "Part_FSC", "Part_SSNR^0.5", "Rec_SSNR^0.5")
 _FEWEST = 3
-_LOWEST = 999.0
-"""Å that RELION writes for shell 0."""
+NO_RESOLUTION = 999.0
+"""Å that RELION writes for shell 0, and before it has found a resolution: worse than any."""
 
 
 def shell_columns(size: int, voxel_size: float) -> dict[str, NDArray[np.int64] | NDArray[np.float64]]:
@@ -57,7 +57,7 @@ def shell_columns(size: int, voxel_size: float) -> dict[str, NDArray[np.int64] |
     """
     index = np.arange(size // 2 + 1)
     frequency = index / (size * voxel_size)
-    frequency[0] = min(1.0 / _LOWEST, 0.5 / (size * voxel_size))
+    frequency[0] = min(1.0 / NO_RESOLUTION, 0.5 / (size * voxel_size))
     return {"rlnSpectralIndex": index, "rlnResolution": frequency, "rlnAngstromResolution": 1.0 / frequency}
 
 

@@ -15,9 +15,17 @@ from vitrea.jobs.base import Context, Job
 from vitrea.jobs.map_inputs import make_folder
 from vitrea.jobs.map_lists import draw_list, sum_movies
 from vitrea.jobs.map_measure import measure
-from vitrea.jobs.map_parameters import MapParameters
+from vitrea.jobs.map_parameters import (
+    MapAverages,
+    MapFilters,
+    MapParameters,
+    MapPictures,
+    MapPlacement,
+    MapValues,
+)
 from vitrea.jobs.map_picture import write_picture
 from vitrea.jobs.map_sources import Source, destination, open_source, read_image_list, with_new_images
+from vitrea.jobs.unused_options import refuse_unused
 from vitrea.records.errors import InputError, JobError
 
 if TYPE_CHECKING:
@@ -70,6 +78,27 @@ def _check(parameters: MapParameters) -> None:
         raise InputError("give one of --average, --avg_bin, and --avg_first with --avg_last")
     if not chosen and not parameters.output:
         raise InputError("where to? give the file to write with --o")
+    _check_unused(parameters, chosen)
+    low, high = parameters.lowpass, parameters.highpass
+    if 0 < high <= low:
+        raise InputError(f"--highpass {high:g} Å and --lowpass {low:g} Å leave nothing: the first must be coarser")
+    below, above = parameters.threshold_below, parameters.threshold_above
+    if below is not None and above is not None and below >= above:
+        raise InputError(f"--threshold_below {below:g} and --threshold_above {above:g} leave one grey value only")
+
+
+def _check_unused(parameters: MapParameters, chosen: list[str]) -> None:
+    """Refuse options that nothing would look at."""
+    if chosen:
+        for group in (MapAverages, MapValues, MapFilters, MapPlacement):
+            refuse_unused(parameters, group.model_fields, f"changes images, --{chosen[0]} measures them as they are")
+    if chosen or _picture(parameters) is None:
+        names = [name for name in MapPictures.model_fields if name != "png" or chosen]
+        refuse_unused(parameters, names, "is for pictures of images: give --png, or --o x.png")
+    if not parameters.remove_nan:
+        refuse_unused(parameters, ("replace_nan",), "is for --remove_nan: give that, too")
+    if parameters.subtract is None:
+        refuse_unused(parameters, ("optimise_scale_subtract",), "is for --subtract: give that, too")
 
 
 def _sources(parameters: MapParameters) -> Iterator[Source]:
@@ -105,7 +134,7 @@ class Work:
         """Change images, shape [m, ...], of which `places` tells which of all they are."""
         from vitrea.maps.image_operations import operate
 
-        operands = [(kind, _operand(operand, places)) for kind, operand in self.operands]
+        operands = [(kind, operand.beside(places)) for kind, operand in self.operands]
         try:
             operations = replace(self.operations, operands=operands)  # type: ignore[arg-type]
             return operate(images, source.pixel_size, operations, source.dims)
@@ -131,12 +160,6 @@ class Work:
 def _describe(source: Source) -> str:
     size = " x ".join(map(str, source.shape[::-1]))
     return f"a map of {size}" if source.file.is_map else f"{len(source.sections)} of {size}"
-
-
-def _operand(operand: Source, places: NDArray[np.int64]) -> NDArray[np.float32]:
-    if operand.file.is_map or len(operand.sections) == 1:
-        return next(operand.chunks())[1]
-    return operand.file.load(operand.sections[places])
 
 
 def _work(parameters: MapParameters) -> Work:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrea.formats.fsc_tables import shell_columns
+from vitrea.formats.fsc_tables import NO_RESOLUTION, shell_columns
+from vitrea.formats.star_values import text_column
 from vitrea.formats.streams import STREAM, text_output
 from vitrea.jobs.map_inputs import make_folder
 from vitrea.jobs.map_parameters import MapParameters
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from vitrea.records.recorder import Recorder
 
 _SAME_SIZE = 0.01
+_LEVELS = {0.143: "vitreaResolutionFsc0143", 0.5: "vitreaResolutionFsc05"}  # column for each image's
 
 
 def measure(parameters: MapParameters, sources: Iterator[Source], recorder: Recorder) -> None:
@@ -38,7 +40,7 @@ def measure(parameters: MapParameters, sources: Iterator[Source], recorder: Reco
     output = parameters.output or STREAM
     make_folder(Path(output))
     if parameters.fsc is not None:
-        _fsc(parameters, next(sources), output, recorder)
+        _fsc(parameters, sources, output, recorder)
     elif parameters.spectrum:
         _spectrum(sources, output)
     else:
@@ -78,52 +80,88 @@ def _centre(image: NDArray[np.float32], pixel_size: float) -> str:
     return f"centre of mass {where} pixels from the centre of the box ({pixel_size:.6g} Å)"
 
 
-def _one(source: Source) -> NDArray[np.float32]:
-    """Return the one image or map that a source is."""
-    if source.dims == 2 and len(source.sections) > 1:
-        raise InputError(
-            f"{source.file.path} holds {len(source.sections)} images; name one, as in 3@{source.file.path}"
-        )
-    image: NDArray[np.float32] = next(source.chunks())[1][0]
-    if len(set(image.shape)) > 1:
-        raise InputError(
-            f"{source.file.path} must be square, or a cube; it is {' x '.join(map(str, image.shape[::-1]))}"
-        )
-    if not np.isfinite(image).all():
-        raise InputError(f"{source.file.path} holds NaN or infinite values; replace them with --remove_nan first")
-    return image
-
-
-def _fsc(parameters: MapParameters, source: Source, output: str, recorder: Recorder) -> None:
-    import torch
-
+def _fsc(parameters: MapParameters, sources: Iterator[Source], output: str, recorder: Recorder) -> None:
+    """Write the FSC of two maps or images, or the mean one of the images of stacks and where that of each falls."""
     from vitrea.formats.star import write_star
-    from vitrea.fourier.fsc import fourier_shell_correlation, interpolated_resolution_at
 
     other = open_source(str(parameters.fsc), parameters.pixel_size, parameters.kind)
-    first, second = _one(source), _one(other)
-    if first.shape != second.shape:
-        raise InputError(f"--fsc {parameters.fsc} and {source.file.path} differ in box: bring them to one first")
-    if abs(source.pixel_size - other.pixel_size) > _SAME_SIZE * source.pixel_size:
+    names: list[str] = []
+    pieces: list[NDArray[np.float64]] = []
+    size, pixel = 0, 0.0
+    for source in sources:
+        _check_pair(source, other, str(parameters.fsc))
+        size, pixel = source.shape[-1], source.pixel_size
+        for places, images in source.chunks():
+            rows = source.rows[places] if len(source.rows) else places
+            pieces.append(_correlated(images, other, rows, source))
+            names += [source.names[place] for place in places.tolist()]
+    if len(other.sections) not in (1, len(names)) and not other.file.is_map:
         raise InputError(
-            f"--fsc {parameters.fsc} has {other.pixel_size:g} Å per pixel, {source.file.path} {source.pixel_size:g}; "
-            "give --angpix if a header is wrong"
+            f"--fsc {parameters.fsc} has {len(other.sections)} images, {parameters.input} {len(names)}: one image, or "
+            "as many, are needed"
         )
-    one, two = torch.from_numpy(first).double(), torch.from_numpy(second).double()
-    fsc = fourier_shell_correlation(one, two, source.dims)
-    size, pixel = first.shape[-1], source.pixel_size
-    comment = "\n".join(
-        f"FSC = {threshold}: {interpolated_resolution_at(fsc, threshold, pixel, size):.3f} Å"
-        for threshold in (0.143, 0.5)
-    )
+    curves = np.concatenate(pieces)
+    fsc = curves.mean(axis=0)
+    falls = {level: _fall(fsc, level, pixel, size) for level in _LEVELS}
+    comment = "\n".join(f"FSC = {level}: {_angstrom(at)}" for level, at in falls.items())
     recorder.event("text", text=comment.replace("\n", ", "))
-    table = {**shell_columns(size, pixel), "rlnFourierShellCorrelation": fsc.numpy()}
     if Path(output).suffix.lower() == ".png":
         from vitrea.report.figures import fsc_curves
 
-        _draw(fsc_curves({"FSC": fsc.numpy()}, pixel, size, (0.143, 0.5)), output)
+        _draw(fsc_curves({"FSC" if len(names) == 1 else "mean FSC": fsc}, pixel, size, tuple(_LEVELS)), output)
         return
-    write_star(output, {"fsc": Table(table)}, comment)
+    blocks = {"fsc": Table({**shell_columns(size, pixel), "rlnFourierShellCorrelation": fsc})}
+    if len(names) > 1:
+        columns: dict[str, NDArray[Any]] = {"rlnImageName": text_column(names)}
+        for level, label in _LEVELS.items():
+            each = np.array([_fall(curve, level, pixel, size) for curve in curves])
+            columns[label] = np.minimum(each, NO_RESOLUTION)
+        blocks["images"] = Table(columns)
+    write_star(output, blocks, comment)
+
+
+def _check_pair(source: Source, other: Source, name: str) -> None:
+    path = source.file.path
+    if len(set(source.shape)) > 1:
+        raise InputError(f"{path} must be square, or a cube; it is {' x '.join(map(str, source.shape[::-1]))}")
+    if source.shape != other.shape:
+        raise InputError(f"--fsc {name} and {path} differ in box: bring them to one first")
+    if abs(source.pixel_size - other.pixel_size) > _SAME_SIZE * source.pixel_size:
+        raise InputError(
+            f"--fsc {name} has {other.pixel_size:g} Å per pixel, {path} {source.pixel_size:g}; "
+            "give --angpix if a header is wrong"
+        )
+
+
+def _correlated(
+    images: NDArray[np.float32], other: Source, rows: NDArray[np.int64], source: Source
+) -> NDArray[np.float64]:
+    """Return the FSC of each image with what stands in the same row of the other file, shape [m, shells]."""
+    import torch
+
+    from vitrea.fourier.fsc import fourier_shell_correlation
+
+    if len(other.sections) > 1 and not other.file.is_map and rows.max() >= len(other.sections):
+        raise InputError(
+            f"--fsc {other.file.path} has {len(other.sections)} images, {source.file.path} goes on to image "
+            f"{rows.max() + 1}: one image, or as many, are needed"
+        )
+    second = other.beside(rows)
+    for values, file in ((images, source.file), (second, other.file)):
+        if not np.isfinite(values).all():
+            raise InputError(f"{file.path} holds NaN or infinite values; replace them with --remove_nan first")
+    first, beside = torch.from_numpy(images).double(), torch.from_numpy(second).double()
+    return np.asarray(fourier_shell_correlation(first, beside, source.dims).numpy())
+
+
+def _fall(fsc: NDArray[np.float64], level: float, pixel: float, size: int) -> float:
+    from vitrea.fourier.fsc import interpolated_resolution_at
+
+    return interpolated_resolution_at(fsc.tolist(), level, pixel, size)
+
+
+def _angstrom(resolution: float) -> str:
+    return f"{resolution:.3f} Å" if np.isfinite(resolution) else "at no resolution"
 
 
 def _spectrum(sources: Iterator[Source], output: str) -> None:

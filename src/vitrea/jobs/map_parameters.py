@@ -41,7 +41,10 @@ class MapMeasurements(JobParameters):
     stats: bool = parameter(False, "Print size, mean, standard deviation, minimum and maximum of each.", tab=_MEASURE)
     com: bool = parameter(False, "Print the centre of mass of the positive values of each.", tab=_MEASURE)
     fsc: Path | None = parameter(
-        None, "Fourier shell correlation with this map, or ring correlation with this image, as STAR.", tab=_MEASURE
+        None,
+        "Fourier shell correlation with this map, or ring correlation with this image, or with a stack image by image "
+        "(the mean curve, and where that of each image falls), as STAR, or as a picture (--o x.png).",
+        tab=_MEASURE,
     )
     spectrum: bool = parameter(
         False,
@@ -130,8 +133,12 @@ class MapPictures(JobParameters):
     )
     columns: int = parameter(0, "Images in a row; 0: as many as make the picture square.", tab=_PICTURE, ge=0)
     most: int = parameter(100, "Images shown at most; of more, an even choice.", tab=_PICTURE, ge=1)
-    sigma_contrast: float = parameter(
-        3.0, "Standard deviations about the mean from black to white; 0: from minimum to maximum.", tab=_PICTURE, ge=0
+    sigma_contrast: float | None = parameter(
+        None,
+        "Standard deviations about the mean from black to white; 0: from minimum to maximum; by default 3 for images, "
+        "0 for maps.",
+        tab=_PICTURE,
+        ge=0,
     )
     black: float | None = parameter(None, "Value that is black.", tab=_PICTURE)
     white: float | None = parameter(None, "Value that is white.", tab=_PICTURE)

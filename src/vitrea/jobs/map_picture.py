@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from vitrea.jobs.map_parameters import MapParameters
 
+_CONTRAST = 3.0  # standard deviations from the mean to black, and to white, of noisy images
+
 
 def write_picture(
     path: Path, parameters: MapParameters, changed: Iterator[tuple[NDArray[Any], float]], dims: int, count: int
@@ -35,17 +37,20 @@ def write_picture(
     """
     from vitrea.report.montage import grey_levels, montage, save_grey_png
 
+    contrast = parameters.sigma_contrast
+    if contrast is None:
+        contrast = 0.0 if dims == 3 else _CONTRAST
     if dims == 3:
         images = next(changed)[0][0]
         images = images[chosen_places(len(images), parameters.most)]
         # All slices of a map share their grey scale.
-        tiles = grey_levels(images[None], parameters.sigma_contrast, parameters.black, parameters.white)[0]
+        tiles = grey_levels(images[None], contrast, parameters.black, parameters.white)[0]
     else:
         wanted, seen, kept = chosen_places(count, parameters.most), 0, []
         for piece, _ in changed:
             kept.append(piece[[place - seen for place in wanted if seen <= place < seen + len(piece)]])
             seen += len(piece)
-        tiles = grey_levels(np.concatenate(kept), parameters.sigma_contrast, parameters.black, parameters.white)
+        tiles = grey_levels(np.concatenate(kept), contrast, parameters.black, parameters.white)
     save_grey_png(montage(tiles, parameters.columns), path)
 
 

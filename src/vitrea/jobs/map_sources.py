@@ -69,6 +69,12 @@ class Source:
             places = np.arange(start, min(start + step, len(self.sections)))
             yield places, self.file.load(self.sections[places])
 
+    def beside(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return what goes with images at these places: a map or the only image, [1, ...], or as many images."""
+        if self.file.is_map or len(self.sections) == 1:
+            return next(self.chunks())[1]
+        return self.file.load(self.sections[places])
+
 
 def open_source(name: str, pixel_size: float, kind: Kind = "auto") -> Source:
     """Open a file, or one image of it (``3@stack.mrcs``); a pixel size that nobody tells is 1 Å, as in RELION.
