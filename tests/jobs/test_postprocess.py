@@ -233,6 +233,8 @@ def test_noise_is_told_to_have_no_resolution(tmp_path: Path) -> None:
     )
     page = (tmp_path / "out/post_report.html").read_text()
     assert "No resolution" in page and "inf Å" not in page
+    general = starfile.read(tmp_path / "out/post.star", always_dict=True)["general"]
+    assert general["rlnFinalResolution"] == 999  # worse than any, and a number
 
 
 @pytest.mark.usefixtures("no_pictures")

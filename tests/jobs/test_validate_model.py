@@ -15,6 +15,7 @@ from vitrea.formats.atomic_models import read_atoms, write_moved_atoms
 from vitrea.formats.mrc import read_map, write_map
 from vitrea.jobs.base import Context
 from vitrea.jobs.validate_model import JOB
+from vitrea.jobs.validate_model_files import residue_radius
 from vitrea.maps.spectral_sharpening import change_hand
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
@@ -193,6 +194,15 @@ def test_every_option_changes_the_figures(folder: Path) -> None:
         found = figures(**values)
         assert found not in seen.values(), values
         seen[str(values)] = found
+
+
+@pytest.mark.parametrize(
+    ("resolution", "voxel_size", "expected"),
+    [(3.0, 1.0, 2.0), (12.0, 1.0, 6.0), (6.0, 3.0, 4.5), (88.0, 3.5, 10.0), (np.inf, 2.0, 4.0), (np.inf, 6.0, 10.0)],
+)
+def test_what_counts_for_a_residue_is_near_it(resolution: float, voxel_size: float, expected: float) -> None:
+    """Half a resolution of 88 Å would be most of the molecule (and ten minutes of work for a large one)."""
+    assert residue_radius(resolution, voxel_size) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

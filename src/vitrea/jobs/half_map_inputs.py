@@ -39,6 +39,8 @@ def read_half_maps(
         all.
     """
     if second is None:
+        if not first.is_file():
+            raise InputError(f"{first} does not exist; check its name and the folder it is looked for in")
         if "half1" not in first.name:
             raise InputError(f"--i: {first.name} does not contain 'half1', so name the second half map with --i2")
         second = first.with_name(first.name.replace("half1", "half2"))
@@ -48,6 +50,11 @@ def read_half_maps(
     if np.array_equal(half1.voxels, half2.voxels):
         raise InputError(f"{first} and {second} are the same map: give two independent halves")
     return half1, half2, second
+
+
+def resolution_text(resolution: float) -> str:
+    """Return a resolution in words, an infinite one, too."""
+    return f"{resolution:.2f} Å" if np.isfinite(resolution) else "none"
 
 
 def first_half_map(path: Path) -> Path:

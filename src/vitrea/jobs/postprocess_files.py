@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrea.formats.atomic import atomic_path
-from vitrea.formats.fsc_tables import shell_columns
+from vitrea.formats.fsc_tables import NO_RESOLUTION, shell_columns
 from vitrea.formats.mrc import write_map
 from vitrea.formats.star import write_star
 from vitrea.formats.star_values import text_column
@@ -24,8 +24,6 @@ from vitrea.maps.sharpening import SharpeningSettings
 from vitrea.records.map import Map
 from vitrea.records.recorder import Recorder
 from vitrea.records.table import Table
-
-_NO_RESOLUTION = 999.0
 
 
 @dataclass(frozen=True)
@@ -103,10 +101,14 @@ def write_all(
 
 
 def general_block(result: Postprocessed, names: dict[str, str], mask: MaskUsed | None) -> dict[str, object]:
-    """Return the block ``general`` of RELION's post.star; `names` holds the labels of files."""
+    """Return the block ``general`` of RELION's post.star; `names` holds the labels of files.
+
+    Where no resolution is claimed ``rlnFinalResolution`` is 999 Å: a number that is worse than any for whoever sorts or
+    compares it, and what RELION starts from.
+    """
     fsc, fit = result.fsc, result.guinier.fit
     block: dict[str, object] = {
-        "rlnFinalResolution": fsc.resolution,
+        "rlnFinalResolution": min(fsc.resolution, NO_RESOLUTION),
         "rlnBfactorUsedForSharpening": result.bfactor,
         **names,
     }
@@ -194,7 +196,7 @@ def resolutions_table(result: Postprocessed) -> Table:
         {
             "vitreaFscCurve": text_column([name for name, _, _ in rows]),
             "vitreaFscThreshold": np.array([level for _, level, _ in rows]),
-            "rlnAngstromResolution": np.array([-1.0 if at is None else min(at, _NO_RESOLUTION) for _, _, at in rows]),
+            "rlnAngstromResolution": np.array([-1.0 if at is None else min(at, NO_RESOLUTION) for _, _, at in rows]),
         }
     )
 

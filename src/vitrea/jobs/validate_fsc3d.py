@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitrea.jobs.base import Context, Job, JobParameters, parameter
-from vitrea.jobs.half_map_inputs import read_half_maps
+from vitrea.jobs.half_map_inputs import read_half_maps, resolution_text
 from vitrea.jobs.map_inputs import make_folder, read_mask
 from vitrea.records.map import Map
 from vitrea.records.table import Table
@@ -126,9 +126,11 @@ def run(parameters: ValidateFsc3dParameters, context: Context) -> None:
 
 def _summary_table(found: list[DirectionalResolution], fsc: DirectionalFsc) -> Table:
     """Return the figures at each threshold, one row each."""
+    from vitrea.formats.fsc_tables import NO_RESOLUTION
+
     columns: dict[str, Any] = {
         "vitreaFscThreshold": [one.threshold for one in found],
-        "rlnFinalResolution": [fsc.overall_resolution(one.threshold) for one in found],
+        "rlnFinalResolution": [min(fsc.overall_resolution(one.threshold), NO_RESOLUTION) for one in found],
         "vitreaSphericity": [one.sphericity for one in found],
         "vitreaMedianResolution": [np.median(one.resolutions) for one in found],
         "vitreaBestResolution": [one.resolutions.min() for one in found],
@@ -179,7 +181,7 @@ def _report(folder: Path, fsc: DirectionalFsc, chosen: DirectionalResolution, me
     save_png(globe, folder / "directions.png")
     low, high = np.percentile(chosen.resolutions, [5, 95])
     facts = {
-        "resolution over whole shells": f"{fsc.overall_resolution(chosen.threshold):.2f} Å",
+        "resolution over whole shells": resolution_text(fsc.overall_resolution(chosen.threshold)),
         "median direction": f"{np.median(chosen.resolutions):.2f} Å",
         "9 of 10 directions": f"{low:.2f} to {high:.2f} Å",
         "best and worst": f"{chosen.resolutions.min():.2f} and {chosen.resolutions.max():.2f} Å",
@@ -227,7 +229,7 @@ def _tail(chosen: DirectionalResolution) -> float:
 
 
 def _axis_text(axis: NDArray[np.float64]) -> str:
-    return ", ".join(f"{part:.2f}" for part in axis)
+    return ", ".join(f"{part:.2f}" for part in axis.round(2) + 0.0)  # + 0 makes -0 a 0
 
 
 def _tell(chosen: DirectionalResolution, fsc: DirectionalFsc, context: Context) -> None:
@@ -246,7 +248,8 @@ def _tell(chosen: DirectionalResolution, fsc: DirectionalFsc, context: Context) 
     )
     context.recorder.event(
         "text",
-        text=f"Resolution {fsc.overall_resolution(chosen.threshold):.2f} Å at FSC {chosen.threshold:g}; by direction "
+        text=f"Resolution {resolution_text(fsc.overall_resolution(chosen.threshold))} at FSC {chosen.threshold:g}; "
+        "by direction "
         f"{chosen.resolutions.min():.2f} to {chosen.resolutions.max():.2f} Å, worst along "
         f"({_axis_text(chosen.worst_axis)}); sphericity {chosen.sphericity:.3f}",
     )

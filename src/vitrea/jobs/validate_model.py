@@ -77,7 +77,8 @@ class ValidateModelParameters(JobParameters):
         True, "Take away the ice that the molecule displaces, which matters beyond 10 Å.", tab=_DENSITY, expert=True
     )
     residue_radius: float = parameter(
-        0.0, "Distance from a residue's atoms that counts for it; 0: half the resolution, at least 2 Å and 1.5 voxels.",
+        0.0,
+        "Distance from a residue's atoms that counts for it; 0: half the resolution, 2 to 10 Å, at least 1.5 voxels.",
         unit="Å", tab=_DENSITY, expert=True, ge=0,
     )  # fmt: skip
 

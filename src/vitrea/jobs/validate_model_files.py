@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _WATERS = ("HOH", "WAT", "DOD")
 _SMALLEST_RADIUS, _SMALLEST_VOXELS = 2.0, 1.5  # Å; and voxels: fewer than a dozen values are no correlation
+_LARGEST_RADIUS = 10.0  # Å; beyond it a residue shares most voxels with its neighbours
 _GAP = 0.02  # mean FSC by which a model may agree better with the map it was refined into
 _UNKNOWN = -1.0  # correlation that is written where there is none
 
@@ -135,6 +136,12 @@ def _reach(fsc: ModelFsc, threshold: float) -> str:
     return f"to {fsc.resolution_at(threshold):.2f} Å"
 
 
+def residue_radius(resolution: float, voxel_size: float) -> float:
+    """Return the distance (Å) from a residue's atoms that counts for it: half the resolution, if that is sensible."""
+    finite = resolution if np.isfinite(resolution) else 4 * voxel_size
+    return max(_SMALLEST_RADIUS, min(finite / 2, _LARGEST_RADIUS), _SMALLEST_VOXELS * voxel_size)
+
+
 def _correlate_parts(
     parameters: ValidateModelParameters,
     inputs: ModelInputs,
@@ -143,8 +150,7 @@ def _correlate_parts(
     resolution: float,
 ) -> Parts:
     voxel_size = inputs.density.voxel_size
-    finite = resolution if np.isfinite(resolution) else 4 * voxel_size
-    radius = parameters.residue_radius or max(_SMALLEST_RADIUS, finite / 2, _SMALLEST_VOXELS * voxel_size)
+    radius = parameters.residue_radius or residue_radius(resolution, voxel_size)
     chains, residues = placed.atoms.chain_names, placed.atoms.residue_names
     names = residues if residues is not None else np.full(len(chains), "", dtype=object)
     kept = np.array([str(name).split(" ")[0] not in _WATERS for name in names], dtype=bool)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitrea.jobs.base import Context, Job, JobParameters, parameter
-from vitrea.jobs.half_map_inputs import read_half_maps
+from vitrea.jobs.half_map_inputs import read_half_maps, resolution_text
 from vitrea.jobs.map_inputs import check_same_grid, make_folder, read_mask
 from vitrea.records.errors import InputError
 from vitrea.records.table import Table
@@ -93,14 +93,17 @@ def run(parameters: ValidateOverfittingParameters, context: Context) -> None:
 
 
 def _general(found: Overfitting, parameters: ValidateOverfittingParameters) -> dict[str, int | float | str]:
+    from vitrea.formats.fsc_tables import NO_RESOLUTION
+
     general: dict[str, int | float | str] = {
         "rlnRandomiseFrom": parameters.resolution,
-        "rlnFinalResolution": found.resolution(found.true, 0.143),
+        "rlnFinalResolution": min(found.resolution(found.true, 0.143), NO_RESOLUTION),
         "vitreaFeignedFsc": found.feigned,
     }
     for threshold in _THRESHOLDS:
         for name, curve in (("Original", found.original), ("True", found.true)):
-            general[f"vitrea{name}ResolutionAtFsc{threshold:g}"] = found.resolution(curve, threshold)
+            at = found.resolution(curve, threshold)
+            general[f"vitrea{name}ResolutionAtFsc{threshold:g}"] = min(at, NO_RESOLUTION)
     return general
 
 
@@ -131,7 +134,9 @@ def _report(found: Overfitting, parameters: ValidateOverfittingParameters, conte
     facts = {"phases random beyond": f"{parameters.resolution:g} Å", "mean FSC n there": f"{found.feigned:.3f}"}
     for threshold in reversed(_THRESHOLDS):
         apparent, true = (found.resolution(curve, threshold) for curve in (found.original, found.true))
-        facts[f"resolution at FSC {threshold:g}"] = f"{apparent:.2f} Å apparent, {true:.2f} Å true"
+        facts[f"resolution at FSC {threshold:g}"] = (
+            f"{resolution_text(apparent)} apparent, {resolution_text(true)} true"
+        )
     sections = [
         Section("Curves", _READING, facts, [(figure, "Dashed: the resolution beyond which phases were random.")]),
         Section("Command", code=context.command),
@@ -141,7 +146,8 @@ def _report(found: Overfitting, parameters: ValidateOverfittingParameters, conte
 
 def _verdict(found: Overfitting) -> str:
     apparent, true = (found.resolution(curve, 0.143) for curve in (found.original, found.true))
-    text = f"Resolution {true:.2f} Å without over-fitting (FSC true = 0.143), {apparent:.2f} Å with it"
+    with_it, without = resolution_text(apparent), resolution_text(true)
+    text = f"Resolution {without} without over-fitting (FSC true = 0.143), {with_it} with it"
     noise = f"where only noise is left the FSC is {found.feigned:.2f} on average"
     return f"{text}; {noise}."
 
