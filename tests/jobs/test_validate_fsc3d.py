@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import starfile
 import torch
 
 from vitrea.cli.main import main
@@ -84,6 +85,17 @@ def test_options_change_the_result(folder: Path, no_pictures: None) -> None:
         assert dict(validate(**options).events)["fsc3d"] != plain
     masked = [dict(validate(mask="mask.mrc", **one).events)["fsc3d"] for one in ({}, {"randomise_at_fsc": 0.3}, {})]
     assert masked[0] == masked[2] and masked[0] != masked[1]
+
+
+def test_noise_has_no_resolution(in_tmp: Path, no_pictures: None) -> None:
+    """Half maps that oppose each other, so that chance cannot make them agree."""
+    voxels = np.random.default_rng(3).normal(size=(SIZE,) * 3).astype(np.float32)
+    for half, sign in ((1, 1), (2, -1)):
+        write_map(f"noise_half{half}.mrc", Map(sign * voxels, VOXEL))
+    recorder = validate(half1="noise_half1.mrc", output="noise")
+    assert any(str(values.get("text")).startswith("No resolution") for _, values in recorder.events)
+    summary = starfile.read("noise/fsc3d.star", always_dict=True)["resolution"]
+    assert (summary["rlnFinalResolution"] == 999).all()
 
 
 @pytest.mark.slow

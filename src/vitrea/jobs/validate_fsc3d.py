@@ -246,10 +246,13 @@ def _tell(chosen: DirectionalResolution, fsc: DirectionalFsc, context: Context) 
         best_angstrom=float(chosen.resolutions.min()),
         worst_angstrom=float(chosen.resolutions.max()),
     )
+    if not np.isfinite(fsc.overall_resolution(chosen.threshold)):
+        text = f"No resolution: the FSC of the half maps is below {chosen.threshold:g} from the first shell on"
+        context.recorder.event("text", text=text)
+        return
     context.recorder.event(
         "text",
-        text=f"Resolution {resolution_text(fsc.overall_resolution(chosen.threshold))} at FSC {chosen.threshold:g}; "
-        "by direction "
+        text=f"Resolution {fsc.overall_resolution(chosen.threshold):.2f} Å at FSC {chosen.threshold:g}; by direction "
         f"{chosen.resolutions.min():.2f} to {chosen.resolutions.max():.2f} Å, worst along "
         f"({_axis_text(chosen.worst_axis)}); sphericity {chosen.sphericity:.3f}",
     )
