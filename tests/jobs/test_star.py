@@ -131,10 +131,17 @@ def test_operate_in_its_order(particles: Callable[..., None]) -> None:
     assert table["rlnDefocusU"][first] == 10_001.0
 
 
-@pytest.mark.parametrize("option", ["--operate rlnDefocusU --set_to", "--add_column rlnPhaseShift --add_column_value"])
-def test_text_does_not_become_a_number(particles: Callable[..., None], capsys: Capture, option: str) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--operate", "rlnDefocusU", "--set_to", "much"],
+        ["--add_column", "rlnPhaseShift", "--add_column_value", "much"],
+        ["--set", "DefocusU = 'much'"],
+    ],
+)
+def test_text_does_not_become_a_number(particles: Callable[..., None], capsys: Capture, words: list[str]) -> None:
     particles("a.star", "a.mrcs")
-    assert main(["star", "operate", "a.star", "b.star", *option.split(), "much"]) == 2
+    assert main(["star", "operate", "a.star", "b.star", *words]) == 2
     assert "holds numbers, and 'much' is none (in data_particles of a.star)" in capsys.readouterr().err
     assert not Path("b.star").exists()
 

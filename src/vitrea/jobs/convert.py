@@ -68,7 +68,11 @@ def run(parameters: ConvertParameters, context: Context) -> None:
     else:
         _write_images(parameters, source, context)
     sections, rows, columns = source.shape
-    what = f"a map of {columns} x {rows} x {sections}" if source.is_map else f"{sections} images of {columns} x {rows}"
+    what = (
+        f"a map of {columns} x {rows} x {sections}"
+        if source.is_map
+        else f"{sections} image{'s' * (sections != 1)} of {columns} x {rows}"
+    )
     size = f"{source.pixel_size:.6g} Å" if source.pixel_size else "pixel size not known"
     context.recorder.event("text", text=f"{parameters.output}: {what}, {size}")
 

@@ -103,7 +103,8 @@ def _added(source: StarTable, table: Table, parameters: StarOperateParameters) -
     label = source.checked(new_column, parameters.add_column, option="--add_column")
     if parameters.add_column_value:
         return source.checked(constant_column, table, label, parameters.add_column_value, option="--add_column_value")
-    return set_column(table, label, table[_find(source, parameters.copy_column_from, table, "--copy_column_from")])
+    values = table[_find(source, parameters.copy_column_from, table, "--copy_column_from")]
+    return source.checked(set_column, table, label, values, option="--copy_column_from")
 
 
 def _operated(source: StarTable, table: Table, parameters: StarOperateParameters) -> Table:

@@ -51,8 +51,16 @@ def assign(table: Table, assignment: str) -> Table:
 
 
 def set_column(table: Table, label: str, values: Column) -> Table:
-    """Set a column, in the type that its label has where that loses nothing: whole numbers, texts."""
+    """Set a column, in the type that its label has where that loses nothing: whole numbers, texts.
+
+    Raises
+    ------
+    ValueError
+        If it is text and the label is one of RELION's that hold numbers.
+    """
     kind = label_types().get(label)
+    if kind not in (None, "string") and values.dtype == object and len(values):
+        raise ValueError(f"{label} holds numbers, and {values[0]!r} is none")
     if kind == "string" and values.dtype != object:
         words = [f"{value:g}" if isinstance(value, float) else str(value) for value in values.tolist()]
         values = parse_column(label, words)
@@ -75,9 +83,7 @@ def constant_column(table: Table, label: str, word: str) -> Table:
     ValueError
         If it is text and the label is one of RELION's that hold numbers.
     """
-    if parse_column(label, [word]).dtype == object and label_types().get(label) not in (None, "string"):
-        raise ValueError(f"{label} holds numbers, and {word!r} is none")
-    return table.with_columns({label: parse_column(label, [word] * len(table))})
+    return set_column(table, label, parse_column(label, [word] * len(table)))
 
 
 def scale_columns(table: Table, labels: Sequence[str], factor: float, offset: float) -> Table:
