@@ -195,6 +195,12 @@ def test_shapes_take_the_box_of_a_map(source: Path, tmp_path: Path) -> None:
     assert np.array_equal(turned, cylinder_mask(40, 6.0, 9.0, axis=(1.0, 1.0, 0.0)))
 
 
+def test_the_name_of_a_mask_tells_that_it_is_mrc(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"mask\.spi: maps are written as MRC"):
+        JOB.run(JOB.parameters(input=source, output=tmp_path / "mask.spi"), Context())
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_helix_is_cut_along_z(source: Path, tmp_path: Path) -> None:
     whole = make(tmp_path, input=source, threshold=0.03, soft_edge=3.0)
     cut = make(tmp_path, input=source, threshold=0.03, soft_edge=3.0, helix=True, z_percentage=0.2)
@@ -263,6 +269,7 @@ def test_a_focus_mask_goes_to_class3d(
             "needs a direction",
         ),
         ({"input": "{source}", "threshold": 0.03, "extend": -30.0}, "that leaves no voxel in the mask"),
+        ({"input": "{source}", "picture": "new/mask.jpg"}, "mask.jpg: pictures are written as .png"),
         ({"input": "{source}", "cylinder": True}, "--cylinder is for the shapes of --denovo"),
         ({"input": "{source}", "outer_radius": 3.0}, "--outer_radius is for the shapes of --denovo"),
         ({"input": "{source}", "box_size": 20}, "--box_size is for --model and --denovo"),

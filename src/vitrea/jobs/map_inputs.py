@@ -14,6 +14,7 @@ from vitrea.records.recorder import Recorder
 
 _SAME_SIZE = 0.01
 _MASK_TOLERANCE = 1e-3
+_ENDINGS = (".mrc", ".map", ".ccp4")
 
 
 def read_cubic_map(path: Path, voxel_size: float = 0.0, recorder: Recorder | None = None) -> Map:
@@ -88,6 +89,15 @@ def read_mask(path: Path, like: Map, like_path: Path, voxel_size: float = 0.0) -
     if high <= 0:
         raise InputError(f"{path} is 0 everywhere: nothing would be left of the map")
     return np.clip(mask.voxels, 0.0, 1.0)
+
+
+def check_map_name(path: Path) -> None:
+    """Raise InputError unless a map, which is written as MRC, has a name by which others will read it as that."""
+    if path.suffix.lower() not in _ENDINGS:
+        raise InputError(
+            f"--o {path}: maps are written as MRC, with the ending {', '.join(_ENDINGS[:-1])} or {_ENDINGS[-1]}; "
+            "vitrea convert makes other files of them"
+        )
 
 
 def make_folder(path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrea.jobs.base import Context, Job
-from vitrea.jobs.map_inputs import make_folder, read_cubic_map
+from vitrea.jobs.map_inputs import check_map_name, make_folder, read_cubic_map
 from vitrea.jobs.mask_parameters import MaskParameters
 from vitrea.jobs.mask_sources import empty_grid, find_start
 from vitrea.jobs.unused_options import refuse_unused
@@ -57,7 +57,10 @@ def run(parameters: MaskParameters, context: Context) -> None:
 
 
 def _check(parameters: MaskParameters) -> None:
-    """Refuse options that nothing would look at."""
+    """Refuse names that mislead, and options that nothing would look at."""
+    check_map_name(parameters.output)
+    if parameters.picture is not None and parameters.picture.suffix.lower() != ".png":
+        raise InputError(f"--picture {parameters.picture}: pictures are written as .png")
     if parameters.denovo:
         refuse_unused(parameters, _AROUND, "is for masks about a map or a model, not for --denovo: leave it out")
     else:

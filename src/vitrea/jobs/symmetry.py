@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator
 
 from vitrea.jobs.base import Context, Job, JobParameters, parameter
-from vitrea.jobs.map_inputs import make_folder, read_cubic_map
+from vitrea.jobs.map_inputs import check_map_name, make_folder, read_cubic_map
 from vitrea.jobs.simulate_molecules import split_words
 from vitrea.records.errors import InputError, JobError
 from vitrea.records.map import Map
@@ -91,6 +91,8 @@ def run(parameters: SymmetryParameters, context: Context) -> None:
 def _check(parameters: SymmetryParameters) -> None:
     from vitrea.geometry.symmetry import canonical_name, change_of_setting
 
+    if parameters.output is not None:
+        check_map_name(parameters.output)
     for name in parameters.symmetry:
         canonical_name(name)
     if parameters.to_setting:
