@@ -32,7 +32,7 @@ from vitrea.jobs.refinement_parameters import Refine3dParameters
 from vitrea.jobs.simulate_particles import SimulateParameters
 from vitrea.jobs.simulate_particles import run as simulate
 from vitrea.likelihood import collection, data, expectation, maximisation, run
-from vitrea.matching import candidates, reference
+from vitrea.matching import candidates, dense, reference
 from vitrea.reconstruction import accumulator
 from vitrea.records.map import Map
 from vitrea.records.recorder import SilentRecorder
@@ -82,10 +82,9 @@ class Profiler:
 
 
 def _dense_cost(_result: Any, search: Any, images: Any, **_: Any) -> tuple[float, float]:
-    poses, samples = len(search.allowed) * len(search.ramps), len(search.samples)
-    particles = len(images)
-    flops = particles * (4.0 * poses * samples + 2.0 * len(search.allowed) * samples)
-    return flops, 8.0 * len(search.allowed) * samples + 4.0 * particles * poses
+    views, samples, particles = len(search.views), len(search.samples), len(images)
+    flops = particles * samples * views * (4.0 * len(search.ramps) + 2.0)
+    return flops, 8.0 * views * samples + 4.0 * particles * len(search.allowed) * len(search.ramps)
 
 
 def _select_cost(_result: Any, scores: Any, *_: Any) -> tuple[float, float]:
@@ -125,8 +124,8 @@ def _backproject_cost(_result: Any, _accumulator: Any, sums: Any, *_: Any) -> tu
 def instrument(profiler: Profiler) -> None:
     """Wrap the stages of a refinement."""
     profiler.wrap(data.ImagePreparer, "prepare", "read, mask, transform images; CTF")
-    profiler.wrap(candidates.DenseSearch, "_agreements", "coarse products (all orientations)", _dense_cost)
-    profiler.wrap(candidates, "significant_orientations", "coarse softmax and selection", _select_cost)
+    profiler.wrap(dense.DenseSearch, "_agreements", "coarse products (all orientations)", _dense_cost)
+    profiler.wrap(dense, "significant_orientations", "coarse softmax and selection", _select_cost)
     profiler.wrap(reference.Reference, "project", "project the reference", _project_cost)
     profiler.wrap(candidates, "correlate_rows", "fine pass: conj(P) X", _correlate_cost)
     profiler.wrap(candidates.RowScorer, "score", "fine pass: products with phase ramps", _score_cost)

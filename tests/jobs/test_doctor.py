@@ -75,7 +75,7 @@ def test_projections_along_inverted_rotations_are_found(monkeypatch: pytest.Monk
     monkeypatch.setattr(
         Reference,
         "project",
-        lambda reference, matrices, samples: true_project(reference, matrices.transpose(1, 2).contiguous(), samples),
+        lambda reference, matrices, *more: true_project(reference, matrices.transpose(1, 2).contiguous(), *more),
     )
     passed, _ = check_orientations(torch.device("cpu"))
     assert not passed

@@ -11,11 +11,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import vitrea.matching.candidates as candidates_module
+import vitrea.matching.dense as dense_module
 from vitrea.fourier.packed import packed_samples
 from vitrea.geometry.sampling import orientation_grid
 from vitrea.geometry.shifts import oversample_shifts, shift_grid
-from vitrea.matching.candidates import Candidates, DenseSearch, Rows, RowScorer, expand
+from vitrea.matching.candidates import Candidates, Rows, RowScorer, expand
+from vitrea.matching.dense import DenseSearch
 from vitrea.matching.images import PreparedImages
 from vitrea.matching.poses import GivenPoses, PoseGrid
 from vitrea.matching.reference import Reference, ReferenceSet, reference_from_map
@@ -134,29 +135,31 @@ def test_dense_search_keeps_what_is_significant(
 ) -> None:
     """In float32 the set is the exact one, up to a histogram bin and the margin; faster formats may add to it."""
     if exact:
-        monkeypatch.setattr(candidates_module, "fast_products", nullcontext)
+        monkeypatch.setattr(dense_module, "fast_products", nullcontext)
     rng = np.random.default_rng(5)
-    log_orientation = np.log(rng.dirichlet(np.ones(poses.orientation_count))).astype(np.float32)
+    log_direction = np.log(rng.dirichlet(np.ones(poses.direction_count))).astype(np.float32)
+    log_orientation = np.repeat(log_direction, poses.psi_count)
     log_shift = -rng.uniform(0, 2, (PARTICLES, len(poses.shifts))).astype(np.float32)
-    search = DenseSearch(ReferenceSet((reference,)), SAMPLES, poses, log_orientation)
+    search = DenseSearch(ReferenceSet((reference,)), SAMPLES, poses, log_direction)
     found = search.significant(images, torch.from_numpy(log_shift), 0.99)
     weights = coarse_truth + log_orientation[:, None] + log_shift[:, None, :]
     rounding = 0.01 if exact else 0.5
     smallest = _exact_sets(weights, 0.99, 0.0)
-    largest = _exact_sets(weights, 0.99, candidates_module.PRODUCT_MARGIN + 0.125 + rounding)
+    largest = _exact_sets(weights, 0.99, dense_module.PRODUCT_MARGIN + 0.125 + rounding)
     for kept, inner, outer in zip(_candidate_sets(found), smallest, largest, strict=True):
         assert inner <= kept <= outer
     np.testing.assert_array_equal(found.log_prior, log_orientation[found.orientation])
     assert (found.counts >= [len(kept) for kept in smallest]).all()
 
 
-def test_impossible_orientations_are_not_searched(
+def test_impossible_directions_are_not_searched(
     images: PreparedImages, reference: Reference, poses: PoseGrid, coarse_truth: NDArray[np.float64]
 ) -> None:
     best = coarse_truth.max(axis=2).argmax(axis=1)
-    prior = np.zeros(poses.orientation_count, dtype=np.float32)
-    prior[best] = -np.inf
-    search = DenseSearch(ReferenceSet((reference,)), SAMPLES, poses, prior)
+    log_direction = np.zeros(poses.direction_count, dtype=np.float32)
+    log_direction[poses.directions_of(best)] = -np.inf
+    prior = np.repeat(log_direction, poses.psi_count)
+    search = DenseSearch(ReferenceSet((reference,)), SAMPLES, poses, log_direction)
     found = search.significant(images, torch.zeros(PARTICLES, len(poses.shifts)), 0.99)
     assert not np.isin(found.orientation, best).any()
     second = np.where(np.isfinite(prior), coarse_truth.max(axis=2), -np.inf).argmax(axis=1)
@@ -172,7 +175,7 @@ def test_best_correlation_ignores_the_greyscale(
     power = np.abs(projections) ** 2 @ (images.ctf.numpy() ** 2 * images.precision.numpy()).T  # [poses, particles]
     correlation = (coarse_truth + 0.5 * power.T[:, :, None]) / np.sqrt(power.T[:, :, None])
     ranked = correlation.max(axis=2)
-    flat = np.zeros(poses.orientation_count, dtype=np.float32)
+    flat = np.zeros(poses.direction_count, dtype=np.float32)
     bright = reference_from_map(torch.from_numpy(1000 * lopsided.map(SIZE)), RADIUS)
     for one in (reference, bright):
         found = DenseSearch(ReferenceSet((one,)), SAMPLES, poses, flat).best(images)
@@ -251,16 +254,24 @@ def test_rows_of_given_poses(images: PreparedImages, two: ReferenceSet, poses: P
         np.testing.assert_allclose(scores[where], expected, atol=1e-3 * truth.std())
 
 
-def test_dense_posterior_and_its_sums(images: PreparedImages, two: ReferenceSet, poses: PoseGrid) -> None:
-    """Weights of all poses of two classes, the slices they make and what they explain, against loops in float64."""
+@pytest.mark.parametrize("angles", [6, 5])
+def test_dense_posterior_and_its_sums(angles: int, images: PreparedImages, two: ReferenceSet, poses: PoseGrid) -> None:
+    """Weights of all poses of two classes, the slices they make and what they explain, against loops in float64.
+
+    With an even number of in-plane angles, pairs half a turn apart share a view; with an odd one there are no pairs.
+    """
+    poses = replace(poses, orientations=orientation_grid(0, "C1", psi_step=360.0 / angles, perturbation=0.3))
+    assert poses.psi_count == angles
     both = replace(poses, classes=2)
     rng = np.random.default_rng(7)
-    log_orientation = np.log(rng.dirichlet(np.ones(both.orientation_count))).astype(np.float32)
-    log_orientation[::7] = -np.inf
+    log_direction = np.log(rng.dirichlet(np.ones(2 * both.direction_count))).astype(np.float32)
+    log_direction[::7] = -np.inf
+    log_orientation = np.repeat(log_direction, angles)
     log_shift = -rng.uniform(0, 2, (PARTICLES, len(poses.shifts))).astype(np.float32)
     # Milder noise models spread the posterior over many poses.
     images = images.with_precision(images.precision * 0.05)
-    search = DenseSearch(two, SAMPLES, both, log_orientation)
+    search = DenseSearch(two, SAMPLES, both, log_direction)
+    assert len(search.allowed) == len(search.views) * (2 if angles == 6 else 1)
     weights, best = search.posterior(images, torch.from_numpy(log_shift), 1.0)
     assert np.isfinite(log_orientation[search.allowed]).all()
     exact = _two_truths(images, two, poses) + log_orientation[:, None] + log_shift[:, None, :]
@@ -283,9 +294,15 @@ def test_dense_posterior_and_its_sums(images: PreparedImages, two: ReferenceSet,
     cross, power = search.explained(images, weights)
     expected_sums = np.einsum("its,ik,tk->sk", given, unmasked * ctf * precision, ramps)
     expected_weights = np.einsum("its,ik->sk", given, ctf**2 * precision).real
+    if angles == 6:  # turned by half a turn, an image is its complex conjugate
+        first = np.searchsorted(search.allowed, search.views)
+        expected_sums = expected_sums[first] + expected_sums[first + 3].conj()
+        expected_weights = expected_weights[first] + expected_weights[first + 3]
     np.testing.assert_allclose(sums.numpy(), expected_sums, atol=1e-4 * np.abs(expected_sums).max())
     np.testing.assert_allclose(slice_weights.numpy(), expected_weights, atol=1e-4 * expected_weights.max())
-    views = search.projections.numpy().astype(complex)
+    matrices = poses.coarse_matrices(np.arange(poses.orientations.size))
+    views = np.concatenate([one.project(matrices, SAMPLES).numpy() for one in two.members]).astype(complex)
+    views = views[search.allowed]
     for i in range(PARTICLES):
         model = ctf[i] * np.einsum("ts,sk,tk->k", given[i], views, ramps.conj())
         expected = (model.conj() * masked[i]).real

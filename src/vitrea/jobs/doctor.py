@@ -296,7 +296,7 @@ def check_orientations(device: torch.device) -> tuple[bool, str]:
     from vitrea.geometry.euler import angular_distance, euler_to_matrix
     from vitrea.geometry.sampling import angular_step, orientation_grid
     from vitrea.geometry.shifts import shift_grid
-    from vitrea.matching.candidates import DenseSearch
+    from vitrea.matching.dense import DenseSearch
     from vitrea.matching.images import PreparedImages
     from vitrea.matching.poses import PoseGrid
     from vitrea.matching.reference import ReferenceSet, reference_from_map
@@ -317,7 +317,7 @@ def check_orientations(device: torch.device) -> tuple[bool, str]:
     voxels = torch.from_numpy(np.einsum("bz,by,bx->zyx", *axes).astype(np.float32))
     shifts = shift_grid(0.0, 1.0)
     poses = PoseGrid(orientation_grid(order, "C1"), shifts, shifts, 0)
-    even = np.zeros(poses.orientation_count, dtype=np.float32)
+    even = np.zeros(poses.direction_count, dtype=np.float32)
     references = ReferenceSet((reference_from_map(voxels.to(device), radius),))
     search = DenseSearch(references, samples, poses, even)
     ones = torch.ones_like(packed.real)

@@ -16,7 +16,8 @@ from vitrea.likelihood.data import ImagePreparer, ParticleData
 from vitrea.likelihood.search import Search
 from vitrea.likelihood.state import Model
 from vitrea.likelihood.sums import Explained, Sums
-from vitrea.matching.candidates import DenseSearch, Rows, RowScorer
+from vitrea.matching.candidates import Rows, RowScorer
+from vitrea.matching.dense import DenseSearch
 from vitrea.matching.images import PreparedImages, shell_sums
 from vitrea.matching.poses import GivenPoses, PoseGrid
 from vitrea.matching.reference import class_runs
@@ -155,13 +156,12 @@ class Collector:
     def _add_slices(self, images: PreparedImages, weights: Tensor, seed: int, dense: DenseSearch, sums: Sums) -> None:
         """Sum images over particles and translations for each orientation, and put the sums into the maps."""
         slices, slice_weights = dense.slices(images, weights)
-        size, samples = self.poses.orientations.size, self.preparer.samples
-        matrices = self.poses.coarse_matrices(dense.allowed).to(self.device)
-        mass = weights.sum(dim=(0, 1)).cpu().numpy().astype(np.float64)
-        for number, run in class_runs(dense.allowed // size):
+        for number, run in class_runs(self.poses.coarse_classes_of(dense.views)):
             accumulator = sums.accumulators[number + seed]
-            accumulator.add(slices[run], slice_weights[run], matrices[run], samples)
-            directions = self.poses.directions_of(dense.allowed[run] % size)
+            accumulator.add(slices[run], slice_weights[run], dense.matrices[run], self.preparer.samples)
+        mass = weights.sum(dim=(0, 1)).cpu().numpy().astype(np.float64)
+        for number, run in class_runs(self.poses.coarse_classes_of(dense.allowed)):
+            directions = self.poses.directions_of(dense.allowed[run] % self.poses.orientations.size)
             np.add.at(sums.directions[number + seed], directions, mass[run])
 
     def _maximise(

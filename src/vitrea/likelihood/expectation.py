@@ -28,7 +28,8 @@ from vitrea.likelihood.search import Search, coarse_radius
 from vitrea.likelihood.settings import Settings
 from vitrea.likelihood.state import Model, ParticleState
 from vitrea.likelihood.sums import Sums, empty_sums
-from vitrea.matching.candidates import Candidates, DenseSearch, Rows, RowScorer, expand, join_candidates
+from vitrea.matching.candidates import Candidates, Rows, RowScorer, expand, join_candidates
+from vitrea.matching.dense import DenseSearch
 from vitrea.matching.images import PreparedImages
 from vitrea.matching.poses import GivenPoses
 from vitrea.matching.reference import ReferenceSet
@@ -121,11 +122,10 @@ class Expectation:
             # Before particles have chosen, all classes look alike: one comparison tells for all.
             classes, references, poses = classes[:1], ReferenceSet(references.members[:1]), replace(poses, classes=1)
         with np.errstate(divide="ignore"):
-            prior = np.concatenate(
+            log_direction = np.concatenate(
                 [np.log(group.direction_prior) + log for group, log in zip(classes, self._log_shares, strict=False)]
             )
-        log_orientation = np.repeat(prior.astype(np.float32), poses.psi_count)
-        return DenseSearch(references, samples, poses, log_orientation)
+        return DenseSearch(references, samples, poses, log_direction.astype(np.float32))
 
     def run(self, indices: NDArray[np.int64], particles: ParticleState) -> Sums:
         """Go through the particles, in blocks that fit the memory.

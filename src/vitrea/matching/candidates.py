@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,17 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitrea.compute.memory import Workspace
-from vitrea.compute.precision import fast_products
 from vitrea.fourier.packed import PackedSamples
-from vitrea.kernels.posterior import normalise_dense, significant_orientations
 from vitrea.kernels.rows import correlate_rows
 from vitrea.matching.images import PreparedImages
 from vitrea.matching.poses import GivenPoses, PoseGrid
-from vitrea.matching.reference import ReferenceSet, class_runs
-
-# Nats by which the coarse threshold is lowered where products may run in bfloat16.
-PRODUCT_MARGIN = 0.1
-ORIENTATION_SLICE = 1024
+from vitrea.matching.reference import ReferenceSet
 
 
 @dataclass(frozen=True)
@@ -84,131 +77,6 @@ def correlation_scores(scores: Tensor, power: Tensor) -> Tensor:
     """
     norm = torch.rsqrt((2.0 * power).clamp(min=1e-20))
     return scores * (norm[:, None, :] if scores.ndim == 3 else norm[:, None])
-
-
-class DenseSearch:
-    """Compare every particle with every coarse orientation: two matrix products.
-
-    ``log L = Re(P conj(X_t)) - |P|²/2 (CTF²/sigma²)`` with X the image times CTF / sigma²: both terms are products of
-    a matrix of projections with a matrix of particles.
-
-    Parameters
-    ----------
-    references : ReferenceSet
-    samples : PackedSamples
-        Samples of the coarse comparison.
-    poses : PoseGrid
-    log_orientation : ndarray of float32, shape [coarse orientations]
-        Log prior of each orientation.
-    """
-
-    def __init__(
-        self, references: ReferenceSet, samples: PackedSamples, poses: PoseGrid, log_orientation: NDArray[np.float32]
-    ) -> None:
-        self.samples, self.poses = samples, poses
-        device = references.device
-        self.allowed = np.flatnonzero(np.isfinite(log_orientation))
-        self.log_orientation = torch.from_numpy(log_orientation[self.allowed]).to(device)
-        matrices = poses.coarse_matrices(self.allowed).to(device)
-        self.projections = references.project(poses.coarse_classes_of(self.allowed), matrices, samples)
-        self.ramps = samples.phase_ramps(poses.shifts).to(device)
-
-    def bytes_per_particle(self) -> int:
-        """Memory that the comparison of one particle takes."""
-        return 4 * len(self.ramps) * (len(self.allowed) + 4 * len(self.samples))
-
-    def _agreements(self, images: PreparedImages, fast: bool = True) -> tuple[Tensor, Tensor]:
-        """Agreement of each pose, [particles, shifts, orientations], and half the power of each projection."""
-        target, weight = images.targets()
-        shifted = torch.view_as_real((target[:, None, :] * self.ramps).flatten(0, 1)).flatten(1)
-        count, device = len(self.allowed), target.device
-        scores = torch.empty((len(shifted), count), dtype=torch.float32, device=device)
-        power = torch.empty((len(images), count), dtype=torch.float32, device=device)
-        # In slices, so that the products' own copies of their factors stay small.
-        for start in range(0, count, ORIENTATION_SLICE):
-            part = slice(start, min(start + ORIENTATION_SLICE, count))
-            projections = self.projections[part]
-            with fast_products() if fast else nullcontext():
-                scores[:, part] = shifted @ torch.view_as_real(projections).flatten(1).T
-                power[:, part] = weight @ (0.5 * (projections.real**2 + projections.imag**2)).T
-        return scores.view(len(images), len(self.ramps), -1), power
-
-    def significant(self, images: PreparedImages, log_shift: Tensor, fraction: float) -> Candidates:
-        """Return the orientations that hold a fraction of each particle's probability."""
-        scores, power = self._agreements(images)
-        flags, counts = significant_orientations(
-            scores, power, self.log_orientation, log_shift, fraction, PRODUCT_MARGIN
-        )
-        particle, place = np.nonzero(flags.cpu().numpy())
-        log_prior = self.log_orientation.cpu().numpy()[place]
-        return Candidates(particle, self.allowed[place], log_prior, counts.cpu().numpy())
-
-    def posterior(self, images: PreparedImages, log_shift: Tensor, fraction: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the posterior weight of every pose, in float32 throughout.
-
-        Returns
-        -------
-        weights : Tensor of float32, shape [particles, shifts, allowed orientations]
-        best : dict of Tensor
-            As `kernels.posterior.normalise_dense` returns it; orientations are places in `allowed`.
-        """
-        scores, power = self._agreements(images, fast=False)
-        return scores, normalise_dense(scores, power, self.log_orientation, log_shift, fraction)
-
-    def class_evidence(self, images: PreparedImages, log_shift: Tensor) -> Tensor:
-        """Log probability of each image under each class, all poses taken together, up to a constant for each image.
-
-        Returns
-        -------
-        Tensor of float32, shape [particles, classes]
-            Minus infinity for classes that no pose is allowed in.
-        """
-        scores, power = self._agreements(images)
-        scores += (self.log_orientation - power)[:, None, :] + log_shift[:, :, None]
-        found = torch.full((len(images), self.poses.classes), -torch.inf, device=scores.device)
-        for number, run in class_runs(self.poses.coarse_classes_of(self.allowed)):
-            found[:, number] = scores[:, :, run].flatten(1).logsumexp(dim=1)
-        return found
-
-    def slices(self, images: PreparedImages, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum images, moved to the centre, and their weights for each orientation.
-
-        Parameters
-        ----------
-        images : PreparedImages
-        weights : Tensor of float32, shape [particles, shifts, allowed orientations]
-
-        Returns
-        -------
-        sums : Tensor of complex64, shape [allowed orientations, samples]
-        weights : Tensor of float32, shape [allowed orientations, samples]
-        """
-        gain = images.ctf * images.precision
-        moved = torch.view_as_real(((images.unmasked * gain)[:, None, :] * self.ramps).flatten(0, 1)).flatten(1)
-        sums = (weights.flatten(0, 1).T @ moved).view(weights.shape[2], -1, 2)
-        return torch.view_as_complex(sums), weights.sum(dim=1).T @ (images.ctf * gain)
-
-    def explained(self, images: PreparedImages, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Posterior mean of ``Re(conj(A) X)`` and ``|A|²`` at each sample, A the model of image X.
-
-        Returns two tensors of float32, shape [particles, samples]; parameters as `slices`.
-        """
-        count, shifts = weights.shape[:2]
-        model = (weights.flatten(0, 1) @ torch.view_as_real(self.projections).flatten(1)).view(count, shifts, -1, 2)
-        # Moving the model back instead of the image: one sum over translations, then one product.
-        still = (torch.view_as_complex(model) * self.ramps.conj()).sum(dim=1)
-        cross = images.ctf * (still.real * images.masked.real + still.imag * images.masked.imag)
-        strength = self.projections.real**2 + self.projections.imag**2
-        return cross, images.ctf**2 * (weights.sum(dim=1) @ strength)
-
-    def best(self, images: PreparedImages) -> Candidates:
-        """Return the one orientation of each particle that correlates best, whatever the greyscale."""
-        scores, power = self._agreements(images)
-        highest = correlation_scores(scores, power).amax(dim=1).argmax(dim=1).cpu().numpy()
-        count = len(images)
-        return Candidates(
-            np.arange(count), self.allowed[highest], np.zeros(count, dtype=np.float32), np.ones(count, dtype=np.int64)
-        )
 
 
 @dataclass(frozen=True)
