@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vitrea.fourier.fsc import fourier_shell_correlation
-from vitrea.geometry.euler import euler_to_matrix
+from vitrea.geometry.euler import euler_to_matrix, matrix_to_euler
 from vitrea.geometry.symmetry import symmetry_distance
 from vitrea.likelihood.data import ImagePreparer
 from vitrea.likelihood.settings import Settings
@@ -102,6 +102,30 @@ def test_noise_gives_no_structure(seed: int, simulate: Callable[..., Any]) -> No
     assert all(state.models[0].average_pmax < 0.01 for state in states)
     assert states[-2].models[0].classes[0].fsc[2] == 1.0  # joined
     assert states[-1].models[0].classes[0].fsc[2] < 1.0  # nothing follows that would need a common frame
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_first_iteration_is_local_where_poses_are_known(known: bool, simulate: Callable[..., Any]) -> None:
+    """Poses given 40 degrees off the truth: a local search stays near them, a global one would find the truth.
+
+    At order 1 (30 degrees, halved by oversampling) and a sigma factor of 0.5 the search reaches 22.5 degrees in
+    direction and in the plane, and the grid's own steps beyond.
+    """
+    simulation = simulate(12, SIZE, snr=2.0)
+    off = euler_to_matrix(np.array([0.0, 40.0, 0.0]))
+    wrong = matrix_to_euler(euler_to_matrix(simulation.eulers) @ off) if known else np.zeros((12, 3))
+    particles = replace(simulation.particles(), eulers=wrong)
+    settings = replace(SETTINGS, auto_local_healpix_order=1, local_sigma_factor=0.5)
+    refinement = simulation.refinement(settings)
+    state = refinement.step(refinement.start(simulation.map, particles))
+    assert state.sampling.local
+    from_truth = _angles(state, simulation, "C1")
+    if known:
+        moved = symmetry_distance(euler_to_matrix(state.particles.eulers), euler_to_matrix(wrong), "C1")
+        assert moved.max() < 45.0
+        assert np.median(from_truth) > 15.0
+    else:
+        assert np.median(from_truth) < 12.0
 
 
 @pytest.fixture(scope="module")

@@ -44,6 +44,8 @@ from vitrea.records.particles import Particles
 from vitrea.selection.subsets import half_sets
 
 SMALLEST_HALF = 10
+# Bytes of libraries' code and tables that come into memory only when they are first used.
+LOADED_LATER = 72 << 20
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ def _announce(inputs: Inputs, run: Refinement, context: Context) -> None:
         text=f"{len(data)} particles of {data.box_size} pixels at {data.pixel_size:g} Å in {len(sizes)} groups, "
         f"symmetry {settings.symmetry}, mask {settings.particle_diameter:g} Å, on {run.device}",
     )
-    held = held_memory() if run.device.type == "cpu" else 0
+    held = held_memory() + LOADED_LATER if run.device.type == "cpu" else 0
     plan = MemoryPlan(refinement_memory(data, settings, run.memory), available_memory(run.device), held)
     context.recorder.event("text", text=f"Memory, beside the program's own:\n{plan.text}")
     if not plan.fits:
