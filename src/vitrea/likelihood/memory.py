@@ -31,7 +31,8 @@ def working_memory(box_size: int, available: int) -> int:
 def _grid_samples(size: int, padding: int, dims: int = 3) -> int:
     """Samples of the oversampled half grid of a map, or of a class average."""
     half = padding * (size // 2) + 2
-    return int((2 * half + 1 if dims == 3 else 2) * (2 * half + 1) * (half + 1))
+    planes = 2 * half + 1 if dims == 3 else 2
+    return planes * (2 * half + 1) * (half + 1)
 
 
 def _reconstruction(size: int, padding: int, dims: int = 3) -> int:
@@ -39,10 +40,10 @@ def _reconstruction(size: int, padding: int, dims: int = 3) -> int:
     wide = padding * size
     symmetrised = (_COMPLEX + _REAL) * _grid_samples(size, padding, dims)
     # The map's box in z, the wide one in y: before, while and after that axis is transformed.
-    transformed = 3 * _COMPLEX * size ** (dims - 2) * wide * (wide // 2 + 1)
+    transformed = 3 * _COMPLEX * (size if dims == 3 else 1) * wide * (wide // 2 + 1)
     # Filtered and unfiltered, of both halves, now and before; coordinates, correction, masks and noise statistics in
     # double precision.
-    return max(symmetrised, transformed) + 26 * _REAL * size**dims
+    return int(max(symmetrised, transformed) + 26 * _REAL * size**dims)
 
 
 def _blocks(count: int, samples: int, working: int) -> int:
