@@ -16,7 +16,7 @@ from vitrea.fourier.filters import lowpass
 from vitrea.records.errors import InputError
 from vitrea.report.figures import class_gallery, histogram
 from vitrea.report.page import Section, html_page, write_page
-from vitrea.report.png import save_png
+from vitrea.report.png import figure_png, save_png
 
 _SECTION = Section(
     "Resolution <final>",
@@ -63,6 +63,15 @@ def test_a_gallery_of_200_classes_makes_a_page_of_less_than_5_megabytes() -> Non
     assert len(page.encode()) < 5_000_000
     (width,) = re.findall(r'<img alt="All of them." width="(\d+)"', page)
     assert int(width) <= 928  # the column of text on the page: 60 rem less its padding
+
+
+def test_what_is_drawn_once_serves_file_and_page(tmp_path: Path) -> None:
+    figure = histogram([1.0, 2.0], "Å")
+    drawn = figure_png(figure)
+    save_png(drawn, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == drawn
+    pages = [html_page("T", "L", [Section("S", figures=[(one, "C")])]) for one in (figure, drawn)]
+    assert pages[0] == pages[1]
 
 
 def test_a_picture_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from vitrea.likelihood.schedule import signal_shell
 from vitrea.likelihood.state import RunState
 from vitrea.report.figures import class_angular_distributions, class_convergence, class_gallery, class_maps
 from vitrea.report.page import Section, write_page
-from vitrea.report.png import save_png
+from vitrea.report.png import figure_png, save_png
 
 _UNKNOWN = 999.0
 
@@ -43,7 +43,7 @@ def write_class_report(
     """
     groups, particles = state.models[0].classes, state.particles
     used = [group for group in groups if group.share > 0]
-    gallery = _gallery(files, state)
+    gallery = figure_png(_gallery(files, state))
     save_png(gallery, Path(f"{files.root}_classes.png"))
     best = max(used, key=lambda group: signal_shell(group.ssnr))
     facts = {
@@ -64,7 +64,7 @@ def write_class_report(
     )
     sections = [Section("The classes", about, facts=facts, figures=[(gallery, "Classes")])]
     if not files.scheme.planar:
-        views = class_angular_distributions(particles.eulers, particles.class_index, len(groups))
+        views = figure_png(class_angular_distributions(particles.eulers, particles.class_index, len(groups)))
         save_png(views, Path(f"{files.root}_views.png"))
         sections.append(
             Section(
@@ -75,7 +75,7 @@ def write_class_report(
         )
     history = read_history(files.root, state.iteration)
     if len(history) > 1:
-        settled = _convergence(history, [len(run.chosen(record.iteration)) for record in history])
+        settled = figure_png(_convergence(history, [len(run.chosen(record.iteration)) for record in history]))
         save_png(settled, Path(f"{files.root}_convergence.png"))
         sections.append(Section("Convergence", "How the run settled.", figures=[(settled, "Iteration by iteration")]))
     lead = f"{len(particles.class_index)} particles in {len(used)} classes after {state.iteration} iterations."

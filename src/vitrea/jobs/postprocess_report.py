@@ -19,7 +19,7 @@ from vitrea.maps.half_maps import FSC_HALF, FSC_THRESHOLD
 from vitrea.maps.postprocess import Postprocessed
 from vitrea.report.figures.postprocessing import guinier_curves, half_map_curves, masked_slices
 from vitrea.report.page import Section, write_page
-from vitrea.report.png import save_png
+from vitrea.report.png import figure_png, save_png
 
 _WORDS = {
     "unmasked": "half maps as they are",
@@ -38,10 +38,8 @@ def write_pictures(
     command: str,
 ) -> None:
     """Write ``_fsc.png``, ``_guinier.png`` and ``_report.html``; arguments as `postprocess_files.write_all`."""
-    fsc, guinier = (
-        half_map_curves(result.measured, result.fsc.resolution),
-        guinier_curves(result.guinier, result.bfactor),
-    )
+    fsc = figure_png(half_map_curves(result.measured, result.fsc.resolution))
+    guinier = figure_png(guinier_curves(result.guinier, result.bfactor))
     save_png(fsc, with_ending(output, "_fsc.png"))
     save_png(guinier, with_ending(output, "_guinier.png"))
     slices = masked_slices(result.density, None if mask is None else mask.voxels, voxel_size)

@@ -16,7 +16,7 @@ from vitrea.jobs.run_history import IterationRecord, read_history
 from vitrea.likelihood.state import RunState
 from vitrea.report.figures import angular_distribution, convergence_curves, fsc_curves, map_projections, map_slices
 from vitrea.report.page import Section, write_page
-from vitrea.report.png import save_png
+from vitrea.report.png import figure_png, save_png
 
 
 def write_report(files: RefinementFiles, state: RunState) -> None:
@@ -33,7 +33,7 @@ def write_report(files: RefinementFiles, state: RunState) -> None:
     optics = files.particles.optics[0]
     curve = "inside the mask" if files.settings.solvent_correct_fsc else "without mask"
     pixel, size, resolution = optics.pixel_size, optics.image_size, state.progress.resolution
-    views = angular_distribution(_all_views(state, files.settings.symmetry))
+    views = figure_png(angular_distribution(_all_views(state, files.settings.symmetry)))
     save_png(views, Path(f"{files.root}_views.png"))
     sections = [
         Section(
@@ -72,7 +72,7 @@ def write_report(files: RefinementFiles, state: RunState) -> None:
     ]
     history = read_history(files.root, state.iteration)
     if len(history) > 1:
-        settled = _convergence(history)
+        settled = figure_png(_convergence(history))
         save_png(settled, Path(f"{files.root}_convergence.png"))
         sections.append(Section("Convergence", "How the run settled.", figures=[(settled, "Iteration by iteration")]))
     lead = f"{len(files.particles)} particles refined to {resolution:.2f} Å ({curve}) in {state.iteration} iterations."

@@ -11,7 +11,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from vitrea.formats.atomic import atomic_path
-from vitrea.report.png import figure_png
+from vitrea.report.png import DPI, figure_png
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -36,8 +36,8 @@ class Section:
         What it shows and how to read it; plain text, an empty line begins a paragraph.
     facts : mapping of str to str
         Rows of a table: what, and its value.
-    figures : sequence of (Figure, str)
-        Pictures with their captions.
+    figures : sequence of (Figure or bytes, str)
+        Pictures with their captions; bytes where `figure_png` has drawn them already.
     code : str
         Shown as typed; commands.
     """
@@ -45,7 +45,7 @@ class Section:
     title: str
     text: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
-    figures: Sequence[tuple[Figure, str]] = ()
+    figures: Sequence[tuple[Figure | bytes, str]] = ()
     code: str = ""
 
 
@@ -91,10 +91,12 @@ def _section(section: Section) -> str:
     return "\n".join(parts)
 
 
-def _figure(figure: Figure, caption: str) -> str:
-    data = base64.b64encode(figure_png(figure)).decode("ascii")
+def _figure(figure: Figure | bytes, caption: str) -> str:
+    png = figure if isinstance(figure, bytes) else figure_png(figure)
+    data = base64.b64encode(png).decode("ascii")
     alternative = html.escape(caption, quote=True)
-    width = round(figure.get_figwidth() * _PIXELS_PER_INCH)
+    pixels = int.from_bytes(png[16:20], "big")  # the first number of a PNG's header
+    width = round(pixels / DPI * _PIXELS_PER_INCH)
     return (
         f'<figure><img alt="{alternative}" width="{width}" src="data:image/png;base64,{data}">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"

@@ -21,14 +21,14 @@ def figure_png(figure: Figure, dpi: int = DPI) -> bytes:
     return buffer.getvalue()
 
 
-def save_png(figure: Figure, path: str | Path, dpi: int = DPI) -> None:
-    """Write a figure as a PNG file, which appears complete or not at all.
+def save_png(figure: Figure | bytes, path: str | Path, dpi: int = DPI) -> None:
+    """Write a figure, or what `figure_png` has made of one, as a PNG file, which appears complete or not at all.
 
     Raises
     ------
     InputError
         If the file cannot be written.
     """
-    data = figure_png(figure, dpi)
+    data = figure if isinstance(figure, bytes) else figure_png(figure, dpi)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
