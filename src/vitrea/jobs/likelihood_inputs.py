@@ -154,8 +154,8 @@ def without_bad_images(
     bad = find_bad_images(images)
     if len(bad) > max(1, TOLERATED_BAD_IMAGES * len(particles)):
         raise InputError(
-            f"{particles.source}: {len(bad)} of {len(particles)} images cannot be used ({bad[0].name} has "
-            f"{bad[0].reason}): extract them again"
+            f"{particles.source}: {len(bad)} of {len(particles)} images cannot be used ({bad[0].name}: "
+            f"{bad[0].reason}); extract them again"
         )
     if blank_edges:
         known = {item.index for item in bad}
@@ -164,7 +164,7 @@ def without_bad_images(
     if not bad:
         return particles, None
     named = ", ".join(item.name for item in bad[:10]) + (" ..." if len(bad) > 10 else "")
-    context.recorder.warn(f"{len(bad)} images are set aside: {named} ({bad[0].name} has {bad[0].reason})")
+    context.recorder.warn(f"{len(bad)} images are set aside: {named} ({bad[0].name}: {bad[0].reason})")
     keep = np.ones(len(particles), dtype=bool)
     keep[[item.index for item in bad]] = False
     if not keep.any():

@@ -58,7 +58,7 @@ def check_same_grid(first: Map, first_path: Path, second: Map, second_path: Path
     if _differ(first.voxel_size, second.voxel_size):
         raise InputError(
             f"{second_path} has {second.voxel_size:g} Å per voxel, but {first_path} {first.voxel_size:g}: "
-            "they differ by more than 1%; give --angpix if a header is wrong"
+            "they differ by more than 1%; a wrong header is mended by vitrea map --force_header_angpix"
         )
 
 
