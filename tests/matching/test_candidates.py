@@ -290,8 +290,9 @@ def test_dense_posterior_and_its_sums(angles: int, images: PreparedImages, two: 
     unmasked = masked * np.exp(1j)
     images = replace(images, unmasked=torch.from_numpy(unmasked.astype(np.complex64)))
     given = weights.double().numpy()
-    sums, slice_weights = search.slices(images, weights)
-    cross, power = search.explained(images, weights)
+    folded = search.fold(weights)
+    sums, slice_weights = search.slices(images, folded)
+    cross, power = search.explained(images, folded)
     expected_sums = np.einsum("its,ik,tk->sk", given, unmasked * ctf * precision, ramps)
     expected_weights = np.einsum("its,ik->sk", given, ctf**2 * precision).real
     if angles == 6:  # turned by half a turn, an image is its complex conjugate

@@ -137,31 +137,37 @@ class Collector:
         seeds = np.zeros(len(weights), dtype=np.int64)
         if self.search.seeds is not None:
             seeds = self.search.seeds[block.indices]
+        folded = plus, _ = dense.fold(weights)
         for number in np.unique(seeds):
+            if (seeds == number).all():
+                self._add_slices(block.images, folded, int(number), dense, sums)
+                continue
             members = torch.from_numpy(np.flatnonzero(seeds == number)).to(self.device)
-            self._add_slices(block.images.members(members), weights[members], int(number), dense, sums)
+            theirs = plus[members], folded[1][members]
+            self._add_slices(block.images.members(members), theirs, int(number), dense, sums)
         shells = self.data.box_size // 2 + 1
-        cross, power = dense.explained(block.images, weights)
+        cross, power = dense.explained(block.images, folded)
         explained = Explained(*(shell_sums(self.preparer.samples, part, shells) for part in (cross, power)))
         # One row for each particle and translation would do for the offsets; orientations are summed out first.
-        self._offsets(weights.sum(dim=2), block.centre, sums)
+        self._offsets(plus.sum(dim=2), block.centre, sums)
         if self.search.occupancy:
-            for number, run in class_runs(dense.allowed // self.poses.orientations.size):
-                mass = weights[:, :, run].sum(dim=(1, 2)).cpu().numpy()
+            for number, run in class_runs(self.poses.coarse_classes_of(dense.views)):
+                mass = plus[:, :, run].sum(dim=(1, 2)).cpu().numpy()
                 np.add.at(sums.occupancy, (block.place, number + seeds), mass)
         orientation = dense.allowed[best["best_row"].numpy()] + seeds * self.poses.orientations.size
         self._per_particle(block, best, orientation, self.poses, sums)
         self._noise_and_scale(block, explained, sums)
 
-    def _add_slices(self, images: PreparedImages, weights: Tensor, seed: int, dense: DenseSearch, sums: Sums) -> None:
-        """Sum images over particles and translations for each orientation, and put the sums into the maps."""
-        slices, slice_weights = dense.slices(images, weights)
+    def _add_slices(
+        self, images: PreparedImages, folded: tuple[Tensor, Tensor], seed: int, dense: DenseSearch, sums: Sums
+    ) -> None:
+        """Sum images over particles and translations for each view, and put the sums into the maps."""
+        slices, slice_weights = dense.slices(images, folded)
+        mass = folded[0].sum(dim=(0, 1)).cpu().numpy().astype(np.float64)
         for number, run in class_runs(self.poses.coarse_classes_of(dense.views)):
             accumulator = sums.accumulators[number + seed]
             accumulator.add(slices[run], slice_weights[run], dense.matrices[run], self.preparer.samples)
-        mass = weights.sum(dim=(0, 1)).cpu().numpy().astype(np.float64)
-        for number, run in class_runs(self.poses.coarse_classes_of(dense.allowed)):
-            directions = self.poses.directions_of(dense.allowed[run] % self.poses.orientations.size)
+            directions = self.poses.directions_of(dense.views[run] % self.poses.orientations.size)
             np.add.at(sums.directions[number + seed], directions, mass[run])
 
     def _maximise(

@@ -70,7 +70,8 @@ class DenseSearch:
 
     def bytes_per_particle(self) -> int:
         """Memory that the comparison of one particle takes."""
-        return 4 * len(self.ramps) * (len(self.allowed) + 2 * VIEWS_AT_ONCE + 4 * len(self.samples))
+        beside = max(2 * VIEWS_AT_ONCE, len(self.views) * self.turns)  # one part of the products, or folded weights
+        return 4 * len(self.ramps) * (len(self.allowed) + beside + 4 * len(self.samples))
 
     def _parts(self) -> Iterator[tuple[slice, slice]]:
         """Yield runs of directions with their views, so that what a product makes beside its result stays small."""
@@ -84,12 +85,22 @@ class DenseSearch:
         """View values [rows, orientations] as [rows, directions, turns, angles of a turn]."""
         return values.view(len(values), -1, self.turns, self.poses.psi_count // self.turns)
 
-    def _folded(self, weights: Tensor, directions: slice) -> tuple[Tensor, Tensor]:
-        """Sum and difference, [rows, views], of the weights of both turns: factors of real and imaginary parts."""
-        turns = self._by_direction(weights)[:, directions].unbind(dim=2)
+    def fold(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the weights of both turns, and subtract them: the factors of real and of imaginary parts.
+
+        Parameters
+        ----------
+        weights : Tensor of float32, shape [particles, shifts, allowed orientations]
+
+        Returns
+        -------
+        two tensors of float32, shape [particles, shifts, views]
+        """
+        turns = self._by_direction(weights.flatten(0, 1)).unbind(dim=2)
+        shape = (*weights.shape[:2], -1)
         if self.turns == 1:
-            return turns[0].flatten(1), turns[0].flatten(1)
-        return (turns[0] + turns[1]).flatten(1), (turns[0] - turns[1]).flatten(1)
+            return weights, weights
+        return (turns[0] + turns[1]).view(shape), (turns[0] - turns[1]).view(shape)
 
     def _strength(self, views: slice) -> Tensor:
         return self.real[views].square() + self.imaginary[views].square()
@@ -157,13 +168,14 @@ class DenseSearch:
             found[:, number] = scores[:, :, run].flatten(1).logsumexp(dim=1)
         return found
 
-    def slices(self, images: PreparedImages, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def slices(self, images: PreparedImages, folded: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Sum images, moved to the centre, and their weights for each view; turned ones are turned back.
 
         Parameters
         ----------
         images : PreparedImages
-        weights : Tensor of float32, shape [particles, shifts, allowed orientations]
+        folded : tuple of Tensor
+            Weights as `fold` returns them.
 
         Returns
         -------
@@ -172,30 +184,19 @@ class DenseSearch:
         """
         gain = images.ctf * images.precision
         real, imaginary = self._shifted(images.unmasked * gain)
-        gain = images.ctf * gain
-        sums = torch.empty((len(self.views), 2, real.shape[1]), dtype=torch.float32, device=real.device)
-        strength = torch.empty((len(self.views), real.shape[1]), dtype=torch.float32, device=real.device)
-        for directions, views in self._parts():
-            plus, minus = self._folded(weights.flatten(0, 1), directions)
-            sums[views, 0], sums[views, 1] = plus.T @ real, minus.T @ imaginary
-            strength[views] = plus.view(*weights.shape[:2], -1).sum(dim=1).T @ gain
-        return torch.complex(sums[:, 0], sums[:, 1]), strength
+        plus, minus = folded
+        sums = torch.complex(plus.flatten(0, 1).T @ real, minus.flatten(0, 1).T @ imaginary)
+        return sums, plus.sum(dim=1).T @ (images.ctf * gain)
 
-    def explained(self, images: PreparedImages, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def explained(self, images: PreparedImages, folded: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Posterior mean of ``Re(conj(A) X)`` and ``|A|²`` at each sample, A the model of image X.
 
         Returns two tensors of float32, shape [particles, samples]; parameters as `slices`.
         """
-        count, shifts = weights.shape[:2]
-        real, imaginary = (torch.zeros(count * shifts, len(self.samples), device=weights.device) for _ in range(2))
-        strength = torch.zeros(count, len(self.samples), device=weights.device)
-        for directions, views in self._parts():
-            plus, minus = self._folded(weights.flatten(0, 1), directions)
-            real.addmm_(plus, self.real[views])
-            imaginary.addmm_(minus, self.imaginary[views])
-            strength.addmm_(plus.view(count, shifts, -1).sum(dim=1), self._strength(views))
+        plus, minus = folded
+        strength = plus.sum(dim=1) @ self._strength(slice(None))
+        real, imaginary = plus @ self.real, minus @ self.imaginary
         # Moving the model back instead of the image: one sum over translations, then one product.
-        real, imaginary = real.view(count, shifts, -1), imaginary.view(count, shifts, -1)
         still_real, still_imaginary = torch.zeros_like(strength), torch.zeros_like(strength)
         for shift, (cosine, sine) in enumerate(zip(self._cosine, self._sine, strict=True)):
             still_real.addcmul_(real[:, shift], cosine).addcmul_(imaginary[:, shift], sine)
