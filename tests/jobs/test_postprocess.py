@@ -375,9 +375,11 @@ def test_the_user_is_warned_of_what_does_not_work(halves: Path) -> None:
         ({"mtf_pixel_size": 1.0}, "--mtf_angpix says something about --mtf"),
         ({"mask_threshold": 0.1}, "--inimask_threshold says how --auto_mask makes a mask"),
         ({"mask": "mask.mrc", "mask_edge": 3.0}, "--width_mask_edge says how --auto_mask"),
+        ({"force_mask": True}, "--force_mask is about the mask"),
+        ({"random_draws": 3}, "--random_draws is about the mask"),
         ({"auto_mask": True, "mask_threshold": 500.0}, "leaves no voxel in the mask"),
-        ({"randomise_at": 3.0}, "must lie between Nyquist"),
-        ({"randomise_at": 300.0}, "must lie between Nyquist"),
+        ({"mask": "mask.mrc", "randomise_at": 3.0}, "must lie between Nyquist"),
+        ({"mask": "mask.mrc", "randomise_at": 300.0}, "must lie between Nyquist"),
         ({"half1": "noise_half1.mrc", "auto_mask": True}, "give one with --mask"),
     ],
 )

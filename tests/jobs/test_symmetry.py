@@ -119,6 +119,8 @@ def test_group_and_axes_of_a_map_at_8_angstrom_in_any_orientation(group: str, ru
         ("in.mrc --from_setting I1", "--to_setting"),
         ("in.mrc out.mrc --from_setting O --to_setting I1", "only icosahedral"),
         ("in.mrc --sym C1", "C1 has no axes"),
+        ("in.mrc --sym C2 --largest_fold 9", "--largest_fold is for all groups"),
+        ("in.mrc out.mrc --from_setting I1 --to_setting I2 --json a.json", "--json is for a search"),
         ("in.mrc out.spi --sym C2", "out.spi: maps are written as MRC, with the ending .mrc, .map or .ccp4"),
         ("in.mrc --diameter 9999", "--diameter 9999 Å is larger than the box"),
     ],

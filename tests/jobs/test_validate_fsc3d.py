@@ -118,6 +118,7 @@ def test_even_resolution_is_told(in_tmp: Path) -> None:
         ("--half1 run_half1_unfil.mrc --half2 run_half1_unfil.mrc", "the same map"),
         ("--half1 run_half1_unfil.mrc --mask run_half2_unfil.mrc", "is not a mask"),
         ("--half1 run_half1_unfil.mrc --cone 0", "cone"),
+        ("--half1 run_half1_unfil.mrc --randomize_at_fsc 0.5", "--randomize_at_fsc is about the mask"),
     ],
 )
 def test_bad_input_is_one_sentence(folder: Path, line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -217,6 +217,8 @@ def test_what_counts_for_a_residue_is_near_it(resolution: float, voxel_size: flo
         ({"half1": "small.mrc", "half2": "run_half1.mrc"}, "has a box of"),
         ({"mask": "small.mrc"}, "small.mrc has a box of 8"),
         ({"input": "small.mrc"}, "does not fit in a box of 16 Å"),
+        ({"mask": "map.mrc", "mask_radius": 9.0}, "--mask_radius is for a mask around the atoms"),
+        ({"fit_resolution": 9.0}, "--fit_resolution is for --fit"),
         ({"mask_radius": 90.0}, "the mask around the model fills the box"),
     ],
 )

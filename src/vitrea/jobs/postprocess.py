@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vitrea.jobs.base import Context, Job, JobParameters, parameter
 from vitrea.jobs.half_map_inputs import first_half_map, read_half_maps
 from vitrea.jobs.map_inputs import make_folder, read_mask
+from vitrea.jobs.unused_options import refuse_unused
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
 
@@ -198,8 +199,9 @@ def run(parameters: PostprocessParameters, context: Context) -> None:
     if parameters.locres:
         _local_resolution(parameters, context)
         return
-    if away := [name for name in _LOCAL if name in parameters.model_fields_set]:
-        raise InputError(f"--{away[0]} says how --locres measures local resolution: give that, too")
+    refuse_unused(parameters, _LOCAL, "says how --locres measures local resolution: give that, too")
+    if parameters.mask is None and not parameters.auto_mask:
+        refuse_unused(parameters, _MASKED, "is about the mask: give --mask or --auto_mask, too")
     from vitrea.jobs.postprocess_files import tell, write_all
     from vitrea.maps.postprocess import postprocess
 
@@ -228,6 +230,7 @@ def run(parameters: PostprocessParameters, context: Context) -> None:
 
 
 _LOCAL = ("locres_sampling", "locres_maskrad", "locres_edgwidth", "locres_randomize_at", "locres_minres")
+_MASKED = ("force_mask", "randomise_at_fsc", "randomise_at", "random_draws", "random_seed")
 _SHARED = ("half1", "half2", "output", "pixel_size", "mask", "bfactor", "mtf", "mtf_pixel_size", "filter_edge_width")
 
 

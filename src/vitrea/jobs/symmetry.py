@@ -13,6 +13,7 @@ from pydantic import BeforeValidator
 from vitrea.jobs.base import Context, Job, JobParameters, parameter
 from vitrea.jobs.map_inputs import check_map_name, make_folder, read_cubic_map
 from vitrea.jobs.simulate_molecules import split_words
+from vitrea.jobs.unused_options import refuse_unused
 from vitrea.records.errors import InputError, JobError
 from vitrea.records.map import Map
 
@@ -101,6 +102,11 @@ def _check(parameters: SymmetryParameters) -> None:
         raise InputError("--from_setting needs --to_setting and the map to write, --o")
     if parameters.from_setting and parameters.symmetry:
         raise InputError("--from_setting says what symmetry the map has; leave out --sym")
+    if parameters.from_setting:
+        unused = ("largest_fold", "resolution", "diameter", "json_file")
+        refuse_unused(parameters, unused, "is for a search, which --from_setting leaves out")
+    if parameters.symmetry:
+        refuse_unused(parameters, ("largest_fold",), "is for all groups: leave out --sym")
     if parameters.impose and parameters.output is None:
         raise InputError("--impose needs the map to write, --o")
 

@@ -10,6 +10,7 @@ import numpy as np
 from vitrea.jobs.base import Context, Job, JobParameters, parameter
 from vitrea.jobs.half_map_inputs import read_half_maps, resolution_text
 from vitrea.jobs.map_inputs import make_folder, read_mask
+from vitrea.jobs.unused_options import refuse_unused
 from vitrea.records.map import Map
 from vitrea.records.table import Table
 
@@ -97,6 +98,8 @@ def run(parameters: ValidateFsc3dParameters, context: Context) -> None:
     if parameters.mask is not None:
         mask = read_mask(parameters.mask, half1, parameters.half1, parameters.pixel_size)
     folder = parameters.output
+    if parameters.mask is None:
+        refuse_unused(parameters, ("randomise_at_fsc",), "is about the mask: give --mask, too")
     make_folder(folder / "fsc3d.star")
     context.recorder.stage("FSC by direction")
     fsc = directional_fsc(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vitrea.jobs.base import Context, Job, JobParameters, parameter
 from vitrea.jobs.map_inputs import make_folder, read_mask
+from vitrea.jobs.unused_options import refuse_unused
 from vitrea.records.errors import InputError
 from vitrea.records.map import Map
 
@@ -146,6 +147,10 @@ def run(parameters: ValidateModelParameters, context: Context) -> None:
     from vitrea.jobs.validate_model_files import write_results
     from vitrea.maps.model_map import mask_around_atoms, model_fsc
 
+    if parameters.mask is not None:
+        refuse_unused(parameters, ("mask_radius", "mask_edge"), "is for a mask around the atoms: leave out --mask")
+    if parameters.fit == "no" and not parameters.test_hand:
+        refuse_unused(parameters, ("fit_resolution",), "is for --fit and --test_hand: give one, too")
     inputs = read_inputs(parameters, context)
     context.recorder.stage("placing the model")
     placed = place_model(parameters, inputs, context)
