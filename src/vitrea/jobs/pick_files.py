@@ -17,7 +17,7 @@ from vitrea.formats.star_values import text_column
 from vitrea.jobs.map_inputs import make_folder
 from vitrea.jobs.pick_threshold import Choice
 from vitrea.matching.peaks import Peaks
-from vitrea.picking.background import Surroundings
+from vitrea.picking.background import Surroundings, Usual
 from vitrea.picking.picker import Searched
 from vitrea.records.errors import InputError
 from vitrea.records.table import Table
@@ -28,6 +28,9 @@ _SECTIONS = 6  # score, class, psi, and the surroundings: mean, standard deviati
 
 # Standard deviations: threshold, unit of figures of merit, upper limit (0: none), usual score (0: not measured).
 _CHOICE = ("vitreaPickThresholdSigma", "vitreaPickMeritUnit", "vitreaPickUpperSigma", "vitreaPickUsualScore")
+# Around particles: usual value and standard deviation of each, and how many peaks told them.
+_USUAL = tuple(f"vitreaPick{kind}{what}" for kind in ("Mean", "Deviation", "Texture") for what in ("Usual", "Spread"))
+_COUNT = "vitreaPickUsualPeaks"
 PICKED, BEFORE, NO_PICKS = "picked", "picked before", "no picks"
 
 
@@ -165,22 +168,27 @@ def read_maps(path: Path, full_shape: tuple[int, int]) -> Searched:
     return Searched(stack[0], np.rint(stack[1]).astype(np.int32) - 1, stack[2], around, full_shape)
 
 
-def read_choice(path: Path) -> Choice | None:
-    """Return the threshold that an earlier run of the job noted in its summary; None where there is none."""
+def read_calibration(path: Path) -> tuple[Choice, Usual] | None:
+    """Return the threshold and what is usual around particles as an earlier run noted it; None where it did not."""
     if not path.is_file():
         return None
     general = read_star(path, ["general"]).get("general", {})
-    values = {} if isinstance(general, Table) else {label: general.get(label) for label in _CHOICE}
+    values = {} if isinstance(general, Table) else {label: general.get(label) for label in (*_CHOICE, *_USUAL, _COUNT)}
     if not values or not all(isinstance(value, int | float) for value in values.values()):
         return None
-    floor, unit, upper, usual = (float(str(value)) for value in values.values())
-    return Choice(floor, unit, upper or np.inf, usual or None)
+    floor, unit, upper, usual, *around, count = (float(str(value)) for value in values.values())
+    centres, spreads = np.array(around).reshape(-1, 2).T
+    return Choice(floor, unit, upper or np.inf, usual or None), Usual(centres, spreads, int(count))
 
 
-def write_summary(path: Path, names: Sequence[str], tally: Tally, choice: Choice, comment: str) -> None:
+def write_summary(path: Path, names: Sequence[str], tally: Tally, choice: Choice, usual: Usual, comment: str) -> None:
     """Write what became of each micrograph: picks, their mean figure of merit, the area avoided, or why it has none."""
     upper = choice.upper if np.isfinite(choice.upper) else 0.0
-    general = dict(zip(_CHOICE, (choice.floor, choice.unit, upper, choice.usual or 0.0), strict=True))
+    general: dict[str, float | int] = dict(
+        zip(_CHOICE, (choice.floor, choice.unit, upper, choice.usual or 0.0), strict=True)
+    )
+    general |= dict(zip(_USUAL, np.stack([usual.centres, usual.spreads], axis=1).ravel().tolist(), strict=True))
+    general[_COUNT] = usual.count
     rows = range(len(names))
     table = Table({
         MICROGRAPH: text_column(names),

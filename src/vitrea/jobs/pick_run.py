@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from vitrea.jobs.pick_files import (
     Tally,
     check_names,
     pick_table,
-    read_choice,
+    read_calibration,
     read_maps,
     write_maps,
     write_picks,
@@ -38,8 +38,9 @@ from vitrea.jobs.pick_parameters import PickParameters
 from vitrea.jobs.pick_threshold import Choice, Threshold
 from vitrea.matching.peaks import Peaks
 from vitrea.optics.ctf import ctf
+from vitrea.picking.background import Usual
 from vitrea.picking.comparison import picks_at_thresholds
-from vitrea.picking.picker import Limits, Searched, Searcher, Transfer, candidates
+from vitrea.picking.picker import Limits, Searched, Searcher, Transfer, around_peaks, candidates, usual_around_particles
 from vitrea.records.errors import InputError, JobError
 from vitrea.records.micrographs import GivenOptics, Micrographs
 from vitrea.records.recorder import Recorder
@@ -89,6 +90,17 @@ class Outcome:
     peaks: Peaks | None = None
     searched: Searched | None = None
     avoided: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """The search of a micrograph, heights of its peaks and what surrounds them ([peaks, 3]); or why there is none."""
+
+    row: int
+    searched: Searched | None = None
+    heights: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    around: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 3), dtype=np.float32))
     reason: str = ""
 
 
@@ -144,14 +156,14 @@ def run_picking(task: Task, context: Context) -> None:
     torch.set_num_threads(max(1, before // threads))
     try:
         with ThreadPoolExecutor(threads) as pool:
-            choice, early = _calibrate(task, todo, pool, recorder)
+            choice, usual, early = _calibrate(task, todo, pool, recorder)
             recorder.stage("picking", len(todo), "micrographs")
-            for outcome in _outcomes(task, todo, early, pool, 2 * threads):
+            for outcome in _outcomes(task, todo, early, usual, pool, 2 * threads):
                 _keep(task, outcome, choice, tally, context)
                 recorder.advance()
     finally:
         torch.set_num_threads(before)
-    _finish(task, tally, choice, context)
+    _finish(task, tally, choice, usual, context)
     draw_report(task, tally, choice, recorder)
 
 
@@ -175,31 +187,39 @@ def _unfinished(task: Task, tally: Tally, recorder: Recorder) -> list[int]:
 
 def _calibrate(
     task: Task, todo: Sequence[int], pool: ThreadPoolExecutor, recorder: Recorder
-) -> tuple[Choice, dict[int, Outcome]]:
-    """Choose the threshold; return also the outcomes of the micrographs that were searched for it."""
+) -> tuple[Choice, Usual, dict[int, Outcome]]:
+    """Choose the threshold and learn what is usual around particles; return also what becomes of those looked at."""
     threshold, noise = task.threshold, task.parameters.lowest_score
-    if threshold.is_plain:
-        return threshold.choose(None, noise), {}
-    if task.parameters.only_do_unfinished and (before := read_choice(task.names.of_job("_summary.star"))):
-        return before, {}
+    if task.parameters.only_do_unfinished and (before := read_calibration(task.names.of_job("_summary.star"))):
+        choice, usual = before
+        return threshold.choose(None, noise) if threshold.is_plain else choice, usual, {}
     places = np.unique(np.linspace(0, max(0, len(todo) - 1), min(_CALIBRATION, len(todo))).round().astype(int))
     some = [todo[place] for place in places]
     recorder.stage("calibrating", len(some), "micrographs")
-    early: dict[int, Outcome] = {}
-    for outcome in pool.map(lambda row: _search(task, row), some):
-        early[outcome.row] = outcome
+    looked: list[Look] = []
+    for look in pool.map(lambda row: _look(task, row), some):
+        looked.append(look)
         recorder.advance()
+    usual = usual_around_particles(
+        np.concatenate([np.empty(0), *(look.heights for look in looked)]),
+        np.concatenate([np.empty((0, 3), dtype=np.float32), *(look.around for look in looked)]),
+        task.limits,
+        threshold.lowest(noise),
+    )
+    early = {look.row: _outcome(task, look, usual) for look in looked}
+    if threshold.is_plain:
+        return threshold.choose(None, noise), usual, early
     heights = [outcome.peaks.heights for outcome in early.values() if outcome.peaks is not None]
-    return threshold.choose(np.concatenate([*heights, np.empty(0)]), noise), early
+    return threshold.choose(np.concatenate([*heights, np.empty(0)]), noise), usual, early
 
 
 def _outcomes(
-    task: Task, todo: Sequence[int], early: dict[int, Outcome], pool: ThreadPoolExecutor, ahead: int
+    task: Task, todo: Sequence[int], early: dict[int, Outcome], usual: Usual, pool: ThreadPoolExecutor, ahead: int
 ) -> Iterator[Outcome]:
     """Yield what becomes of each micrograph, in order, a few searches running ahead."""
     waiting: deque[Outcome | Future[Outcome]] = deque()
     for row in todo:
-        waiting.append(early.pop(row) if row in early else pool.submit(_search, task, row))
+        waiting.append(early.pop(row) if row in early else pool.submit(_search, task, row, usual))
         if len(waiting) > ahead:
             yield _result(waiting.popleft())
     while waiting:
@@ -210,9 +230,13 @@ def _result(outcome: Outcome | Future[Outcome]) -> Outcome:
     return outcome if isinstance(outcome, Outcome) else outcome.result()
 
 
-def _search(task: Task, row: int) -> Outcome:
+def _search(task: Task, row: int, usual: Usual) -> Outcome:
+    return _outcome(task, _look(task, row), usual)
+
+
+def _look(task: Task, row: int) -> Look:
     """Search one micrograph; what is wrong with it becomes the reason why it is set aside."""
-    parameters = task.parameters
+    parameters, lowest = task.parameters, task.threshold.lowest(task.parameters.lowest_score)
     name, pixel_size = str(task.micrographs.names[row]), float(task.micrographs.pixel_sizes[row])
     try:
         path = locate_image(task.micrographs, row)
@@ -223,12 +247,20 @@ def _search(task: Task, row: int) -> Outcome:
             searched = task.searcher.search(_read_pixels(path, parameters.invert), pixel_size, _transfer(task, row))
         if parameters.write_maps and not parameters.read_maps:
             write_maps(task.names.maps(name), searched, pixel_size)
-        lowest = task.threshold.lowest(parameters.lowest_score)
-        peaks, share = candidates(searched, task.limits, pixel_size, lowest)
+        return Look(row, searched, *around_peaks(searched, task.limits, pixel_size, lowest))
     except (InputError, ValueError) as error:
         text = str(error)
-        return Outcome(row, reason=text if name in text else f"{name}: {text}")
-    return Outcome(row, peaks, searched, share)
+        return Look(row, reason=text if name in text else f"{name}: {text}")
+
+
+def _outcome(task: Task, look: Look, usual: Usual) -> Outcome:
+    """Choose the peaks of a search, given what is usual around particles."""
+    if look.searched is None:
+        return Outcome(look.row, reason=look.reason)
+    lowest = task.threshold.lowest(task.parameters.lowest_score)
+    pixel_size = float(task.micrographs.pixel_sizes[look.row])
+    peaks, share = candidates(look.searched, task.limits, pixel_size, lowest, usual)
+    return Outcome(look.row, peaks, look.searched, share)
 
 
 def _read_pixels(path: Path, invert: bool) -> NDArray[np.float32]:
@@ -283,7 +315,7 @@ def threshold_curve(tally: Tally, choice: Choice) -> tuple[NDArray[np.float64], 
     return thresholds, picks_at_thresholds(heights, thresholds)
 
 
-def _finish(task: Task, tally: Tally, choice: Choice, context: Context) -> None:
+def _finish(task: Task, tally: Tally, choice: Choice, usual: Usual, context: Context) -> None:
     """Write the job's own files and tell what happened."""
     names, recorder = task.names, context.recorder
     micrographs = [str(name) for name in task.micrographs.names]
@@ -294,7 +326,7 @@ def _finish(task: Task, tally: Tally, choice: Choice, context: Context) -> None:
     write_coordinate_files(
         names.of_job(".star"), {name: str(names.coordinates(name)) for name in done}, context.command
     )
-    write_summary(names.of_job("_summary.star"), micrographs, tally, choice, context.command)
+    write_summary(names.of_job("_summary.star"), micrographs, tally, choice, usual, context.command)
     thresholds, counts = threshold_curve(tally, choice)
     write_threshold_curve(names.of_job("_thresholds.star"), thresholds, counts, context.command)
     empty = [name for row, name in enumerate(micrographs) if tally.reasons.get(row) == NO_PICKS]

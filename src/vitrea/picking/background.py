@@ -27,9 +27,11 @@ _FIT_ROUNDS = 6  # of the fit of a gradient
 _ENOUGH_PEAKS, _LONELY = 6, 3.0  # with fewer peaks than that, limits are so many times as wide
 _SMALL_SAMPLE = 10  # peaks: of so many the spread is known so badly that limits are twice as wide
 _SHORTEST = 0.4  # of all values: what the shortest interval holds
+_DENSEST = 0.2  # the same of windows around peaks, of which particles may be less than half
 _FEWEST = 0.1  # of all values: a side with fewer tells no spread
 _THIN = 2  # every so many pixels tell what is usual: windows overlap
 _WIDTH = 2 * 2.355  # standard deviations from the usual value on which a value is abnormal
+_SKEWS = (1.4, 1.0, 1.0)  # of mean, deviation, texture around particles: neighbours make the mean's tail longer
 _EDGE = 0.12  # width of the low-pass filter's edge, relative to its frequency
 
 
@@ -55,6 +57,11 @@ class Surroundings:
     texture: Floats
     window: int
 
+    def around(self, pixels: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return mean, deviation and texture around some pixels (rows of row and column), shape [pixels, 3]."""
+        place = tuple(pixels.T)
+        return np.stack([values[place] for values in (self.mean, self.deviation, self.texture)], axis=1)
+
     def at(self, shape: tuple[int, int]) -> Surroundings:
         """Return the statistics at a coarser sampling of the same area."""
         old = self.mean.shape
@@ -67,6 +74,31 @@ class Surroundings:
             np.ascontiguousarray(values[rows][:, columns]) for values in (self.mean, self.deviation, self.texture)
         )
         return Surroundings(mean, deviation, texture, max(3, round(self.window * shape[1] / old[1])))
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What is usual around particles.
+
+    Attributes
+    ----------
+    centres, spreads : ndarray of float64, shape [3]
+        Usual value and standard deviation of the windows' mean, deviation and texture.
+    count : int
+        Peaks that told them.
+    """
+
+    centres: NDArray[np.float64]
+    spreads: NDArray[np.float64]
+    count: int
+
+    @classmethod
+    def of(cls, values: NDArray[np.floating[Any]]) -> Usual:
+        """Measure it around peaks, shape [peaks, 3]: those of many micrographs, so that a dirty one is seen as such."""
+        if not len(values):
+            return cls(np.zeros(3), np.zeros(3), 0)
+        found = np.array([usual_value(column, _DENSEST, skew) for column, skew in zip(values.T, _SKEWS, strict=True)])
+        return cls(found[:, 0], found[:, 1], len(values))
 
 
 def surroundings(field: PickingField, radius: float, boxes: int = 20) -> Surroundings:
@@ -108,7 +140,8 @@ def _window_statistics(image: NDArray[np.float64], window: int) -> tuple[NDArray
 def _without_gradient(image: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     """Subtract the paraboloid that fits the plain part of an image: an uneven beam is no abnormal ice.
 
-    Windows of high variance have no weight in the fit, nor have pixels far from it in the next round: carbon, crystals.
+    Windows of high variance have no weight in the fit, nor have those far from the usual mean, then from the fit of the
+    round before: carbon, crystals, thick dirt, which lets so few electrons through that its variance is low.
     """
     mean, deviation = _window_statistics(image, window)
     step = max(1, window // 2)
@@ -118,14 +151,14 @@ def _without_gradient(image: NDArray[np.float64], window: int) -> NDArray[np.flo
     terms = _gradient_terms(image.shape)
     design = np.stack([term[pick].ravel() for term in terms], axis=1)
     values = mean[pick].ravel()
-    kept = plain
+    residual = values
     for _ in range(_FIT_ROUNDS):
+        middle, spread = usual_value(residual[plain])
+        kept = plain & (np.abs(residual - middle) <= _WIDTH * spread + 1e-12)
         if kept.sum() <= 2 * len(terms):
             return image - np.median(image)
         fit, *_ = np.linalg.lstsq(design[kept], values[kept], rcond=None)
         residual = values - design @ fit
-        middle, spread = usual_value(residual[plain])
-        kept = plain & (np.abs(residual - middle) <= _WIDTH * spread + 1e-12)
     return np.asarray(image - sum(factor * term for factor, term in zip(fit, terms, strict=True)))
 
 
@@ -134,25 +167,28 @@ def _gradient_terms(shape: tuple[int, ...]) -> list[NDArray[np.float64]]:
     return [np.broadcast_to(term, shape) for term in (np.ones((1, 1)), y, x, y * x, y * y, x * x)]
 
 
-def usual_value(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
+def usual_value(values: NDArray[np.floating[Any]], part: float = _SHORTEST, skew: float = 1.0) -> tuple[float, float]:
     """Return the centre and the standard deviation of the bulk of values, however many outliers lie to one side.
 
-    The centre is the middle of the shortest interval that holds 40% of the values. The deviation is that of the
-    narrower side: half of the values on it lie within 0.67 standard deviations.
+    The centre is the middle of the shortest interval that holds a `part` of the values. The deviation is that of the
+    narrower side, of which half of the values lie within 0.67 standard deviations; or that of the wider side, where it
+    is not more than `skew` times as wide.
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64), axis=None)
     count = len(ordered)
-    held = max(1, int(_SHORTEST * count))
+    held = max(1, int(part * count))
     start = int(np.argmin(ordered[held:] - ordered[: count - held])) if count > held else 0
     centre = (ordered[start] + ordered[min(start + held, count - 1)]) / 2
     sides = (centre - ordered[ordered <= centre], ordered[ordered >= centre] - centre)
     spreads = [float(np.median(side)) for side in sides if len(side) >= count * _FEWEST]
-    return float(centre), 1.4826 * min(spreads, default=0.0)
+    if not spreads:
+        return float(centre), 0.0
+    return float(centre), 1.4826 * min(max(spreads), skew * min(spreads))
 
 
 def areas_to_avoid(
     around: Surroundings,
-    peaks: NDArray[np.int64],
+    usual: Usual,
     *,
     high_variance: bool,
     abnormal_mean: bool,
@@ -162,14 +198,14 @@ def areas_to_avoid(
     """Mark the pixels where no particle may be centred.
 
     A window is abnormal whose value lies two full widths at half maximum (4.7 standard deviations) or more beyond the
-    usual one, which is cisTEM's rule for the variance, in the distribution over all pixels and also in that over the
-    peaks of the score: where particles are few and their contrast is high, they are what is rare among all pixels.
+    usual one, which is cisTEM's rule for the variance, in the distribution over all pixels and also in that over
+    particles: where these are few and their contrast is high, they are what is rare among all pixels.
 
     Parameters
     ----------
     around : Surroundings
-    peaks : ndarray of int64, shape [peaks, 2]
-        Rows and columns of the score's peaks.
+    usual : Usual
+        Around particles.
     high_variance : bool
         Avoid windows whose standard deviation or texture is abnormally high.
     abnormal_mean : bool
@@ -183,23 +219,23 @@ def areas_to_avoid(
     if largest_deviation > 0:
         avoid |= around.deviation > largest_deviation
     if high_variance:
-        for values in (around.deviation, around.texture):
-            avoid |= values > _usual_range(values, peaks)[1]
+        avoid |= around.deviation > _usual_range(around.deviation, usual, 1)[1]
+        avoid |= around.texture > _usual_range(around.texture, usual, 2)[1]
     if abnormal_mean:
-        low, high = _usual_range(around.mean, peaks)
+        low, high = _usual_range(around.mean, usual, 0)
         avoid |= (around.mean < low) | (around.mean > high)
     return np.asarray(avoid)
 
 
-def _usual_range(values: Floats, peaks: NDArray[np.int64]) -> tuple[float, float]:
-    """Return the limits beyond which a value is abnormal, among all pixels as well as among peaks."""
+def _usual_range(values: Floats, usual: Usual, kind: int) -> tuple[float, float]:
+    """Return the limits beyond which a value is abnormal, among all pixels as well as around particles."""
     centre, sigma = usual_value(values[::_THIN, ::_THIN])
-    if len(peaks) < _ENOUGH_PEAKS:
+    if usual.count < _ENOUGH_PEAKS:
         # Too few to tell particles from dirt: what is abnormal among all pixels may be a lonely particle.
         reach = _LONELY * _WIDTH * sigma
         return centre - reach, centre + reach
-    other, spread = usual_value(values[tuple(peaks.T)])
-    reaches = _WIDTH * sigma, _WIDTH * spread * (1 + _SMALL_SAMPLE / len(peaks))
+    other, spread = float(usual.centres[kind]), float(usual.spreads[kind])
+    reaches = _WIDTH * sigma, _WIDTH * spread * (1 + _SMALL_SAMPLE / usual.count)
     return min(centre - reaches[0], other - reaches[1]), max(centre + reaches[0], other + reaches[1])
 
 
@@ -226,7 +262,7 @@ def background_boxes(around: Surroundings, count: int, choice: BoxChoice = "lowe
     if choice == "usual-variance":
         merit = np.abs(merit - 1.0)
     # Thick pieces of ice let so few electrons through that their variance is the lowest of all.
-    low, high = _usual_range(around.mean, np.empty((0, 2), dtype=np.int64))
+    low, high = _usual_range(around.mean, Usual.of(np.empty((0, 3))), 0)
     plain = (around.mean >= low) & (around.mean <= high)
     merit[~plain[shift : shift + rows, shift : shift + columns]] = np.inf
     found = []

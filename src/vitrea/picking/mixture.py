@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 _ROUNDS = 200
 _ENOUGH = 20  # peaks; of fewer nothing is learnt
-_LEAST_SHARE = 0.05  # of particles among the peaks
+_LEAST_SHARE = 0.01  # of particles among the peaks
+_BEGINNINGS = (70.0, 90.0, 97.0, 99.0)  # percentiles of all heights at which a fit takes particles to be at first
+_APART = 2.0  # times the decay of noise: so much above the lowest peaks are particles
 _BOUNDS = (0.35, 0.75)  # of the usual height, between which the threshold lies
 _DEFAULT = 0.5  # of the usual height, where the mixture tells nothing
 _ROOT = float(np.sqrt(2 * np.pi))
@@ -79,17 +81,30 @@ def _densities(
 
 
 def _fit(values: NDArray[np.float64], lowest: float) -> tuple[float, float, float, float] | None:
-    """Return share, mean and standard deviation of particles, and the decay of noise; None if there is one kind."""
-    share, mean, sigma = 0.5, float(np.percentile(values, 70)), max(float(values.std()) / 2, 1e-3)
-    decay = max(float((values - lowest).mean()) / 3, 1e-3)
+    """Return share, mean and standard deviation of particles, and the decay of noise; None if there is one kind.
+
+    Of the fits from several beginnings, many particles to few, it is the likeliest in which particles are higher.
+    """
+    fits = [fit for percentile in _BEGINNINGS if (fit := _fit_from(values, lowest, percentile)) is not None]
+    return max(fits, key=lambda fit: float(np.log(sum(_densities(values, lowest, *fit))).sum()), default=None)
+
+
+def _fit_from(
+    values: NDArray[np.float64], lowest: float, percentile: float
+) -> tuple[float, float, float, float] | None:
+    """Fit from a percentile as the height of particles; None where what comes out is not noise and higher particles."""
+    least = _LEAST_SHARE * len(values)
+    start = float(np.percentile(values, percentile))
+    share, mean = min(0.5, 2 * (1 - percentile / 100)), start
+    sigma = max(float(values[values >= start].std()) / 2, float(values.std()) / 4, 1e-3)
+    decay = max(float((values[values <= start] - lowest).mean()) / 2, 1e-3)
     for _ in range(_ROUNDS):
         particles, noise = _densities(values, lowest, share, mean, sigma, decay)
         weight = particles / np.maximum(particles + noise, 1e-300)
         total = float(weight.sum())
-        if not _LEAST_SHARE * len(values) <= total <= (1 - 1e-3) * len(values):
-            break
+        if not least <= total <= (1 - 1e-3) * len(values):
+            return None
         share, mean = total / len(values), float((weight * values).sum()) / total
         sigma = max(float(np.sqrt((weight * (values - mean) ** 2).sum() / total)), 1e-3)
         decay = max(float(((1 - weight) * (values - lowest)).sum()) / (len(values) - total), 1e-3)
-    is_apart = share >= _LEAST_SHARE and mean > lowest + sigma
-    return (share, mean, sigma, decay) if is_apart else None
+    return (share, mean, sigma, decay) if mean > lowest + max(sigma, _APART * decay) else None

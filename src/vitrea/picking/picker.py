@@ -18,6 +18,7 @@ from vitrea.picking.background import (
     BoxChoice,
     Floats,
     Surroundings,
+    Usual,
     areas_to_avoid,
     background_boxes,
     background_spectrum,
@@ -27,6 +28,7 @@ from vitrea.picking.background import (
     surroundings,
 )
 from vitrea.picking.field import PickingField, coarser, reduce_micrograph
+from vitrea.picking.mixture import fit_peak_heights
 from vitrea.picking.scores import TemplateBank, matched_weight
 from vitrea.picking.templates import Templates
 
@@ -34,7 +36,7 @@ TemplateMaker = Callable[[tuple[float, float]], Templates]
 Transfer = Callable[[Tensor, Tensor], Tensor]
 
 LOWEST_SCORE = 3.0  # standard deviations: noise alone passes it a few times in a micrograph
-_OUTSTANDING = 0.4  # of the 90th percentile of heights: peaks above it tell what is usual at particles
+_OUTSTANDING = 0.4  # of the 90th percentile of heights: peaks above it are particles, where noise is not known
 _PIXELS_PER_PERIOD = 2.5  # of the highest resolution: Nyquist, and a quarter more for smooth peaks
 
 
@@ -194,8 +196,37 @@ class Searcher:
             return self._banks[key]
 
 
-def candidates(
+def around_peaks(
     searched: Searched, limits: Limits, pixel_size: float, lowest: float = LOWEST_SCORE
+) -> tuple[NDArray[np.float64], Floats]:
+    """Return the heights of all peaks, shape [peaks], and what surrounds them, shape [peaks, 3].
+
+    Parameters are those of `candidates`; nothing is ruled out but neighbours.
+    """
+    pixel = pixel_size * float(searched.factors.mean())
+    peaks = separate(find_peaks(searched.score, lowest, limits.edge / pixel), limits.distance / pixel)
+    return peaks.heights, searched.around.around(peaks.pixels)
+
+
+def usual_around_particles(
+    heights: NDArray[np.float64], around: Floats, limits: Limits, lowest: float = LOWEST_SCORE
+) -> Usual:
+    """Measure what is usual around the peaks that are rather particles than noise, best of many micrographs.
+
+    Noise outnumbers particles where they are few; dirt, which has high peaks, too, is not what most micrographs have
+    most of.
+    """
+    if not len(heights):
+        return Usual.of(around)
+    if limits.lowest_score > 0:
+        threshold = fit_peak_heights(heights, lowest, limits.lowest_score).threshold
+    else:
+        threshold = max(0.0, _OUTSTANDING * float(np.percentile(heights, 90)))
+    return Usual.of(around[heights > threshold])
+
+
+def candidates(
+    searched: Searched, limits: Limits, pixel_size: float, lowest: float = LOWEST_SCORE, usual: Usual | None = None
 ) -> tuple[Peaks, float]:
     """Return the peaks of a search above a score that the limits allow, and the part of the area that they rule out.
 
@@ -209,27 +240,17 @@ def candidates(
         Å per pixel of the micrograph.
     lowest : float
         In standard deviations.
+    usual : Usual, optional
+        What is usual around particles; by default what is around those of this micrograph.
     """
     pixel = pixel_size * float(searched.factors.mean())
     peaks = find_peaks(searched.score, lowest, limits.edge / pixel)
-    avoid = avoided(searched, limits, separate(peaks, limits.distance / pixel))
-    return separate(peaks.rows(~avoid[tuple(peaks.pixels.T)]), limits.distance / pixel), float(avoid.mean())
-
-
-def _outstanding(peaks: Peaks, lowest: float) -> Peaks:
-    """Return the peaks that are hardly noise: higher than a part of what the highest tenth has."""
-    if not len(peaks):
-        return peaks
-    return peaks.rows(peaks.heights > max(lowest, _OUTSTANDING * float(np.percentile(peaks.heights, 90))))
-
-
-def avoided(searched: Searched, limits: Limits, peaks: Peaks) -> NDArray[np.bool_]:
-    """Mark the pixels that the limits rule out; the peaks tell what is usual among particles."""
-    return areas_to_avoid(
+    avoid = areas_to_avoid(
         searched.around,
-        _outstanding(peaks, limits.lowest_score).pixels,
+        usual or usual_around_particles(*around_peaks(searched, limits, pixel_size, lowest), limits, lowest),
         high_variance=limits.avoid_high_variance,
         abnormal_mean=limits.avoid_abnormal_mean,
         largest_deviation=limits.largest_deviation,
         smallest_mean=limits.smallest_mean,
     )
+    return separate(peaks.rows(~avoid[tuple(peaks.pixels.T)]), limits.distance / pixel), float(avoid.mean())
