@@ -18,7 +18,7 @@ from vitrea.likelihood.search import coarse_radius
 from vitrea.likelihood.settings import Settings
 
 _COMPLEX, _REAL = 8, 4
-SMALLEST_WORKING_MEMORY = 24 << 20
+SMALLEST_WORKING_MEMORY = 16 << 20
 LARGEST_WORKING_MEMORY = 2 << 30
 
 
