@@ -59,10 +59,11 @@ def test_maps_as_they_are(maps: tuple[Path, Path]) -> None:
     assert np.allclose(same["fsc"], 1.0)
     assert same["shell_resolution"][0] is None  # infinite: JSON has no such number
     assert same["shell_resolution"][4] == pytest.approx(SIZE * VOXEL / 4)
-    assert "FSC falls below 0.5 at 8.00 Å" in text
-    different, _ = compare(*maps)
+    assert "FSC stays above 0.5 up to Nyquist, stays above 0.143 up to Nyquist (Nyquist 8.00 Å)" in text
+    different, text = compare(*maps)
     assert different["correlation"] < 0.8
     assert different["resolution_fsc_0.5"] > 12.0
+    assert f"FSC falls below 0.5 at {different['resolution_fsc_0.5']:.2f} Å" in text
     assert not different["aligned"]
 
 

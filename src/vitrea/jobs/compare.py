@@ -151,11 +151,16 @@ def _map_lines(parameters: CompareParameters, result: MapComparison, figures: di
         turn = f"turn of {figures['rotation_angle']:.2f}° (Euler angles {euler})"
         lines.append(f"best placement: {hand}{turn}, shift ({shift}) Å")
     lines += _table(("shell", "resolution (Å)", "FSC"), rows)
-    lines.append(
-        f"correlation {result.correlation:.4f}; FSC falls below 0.5 at {figures['resolution_fsc_0.5']:.2f} Å, "
-        f"below 0.143 at {figures['resolution_fsc_0.143']:.2f} Å (Nyquist {2 * result.voxel_size:.2f} Å)"
-    )
+    crossings = ", ".join(_crossing(result, threshold) for threshold in (0.5, 0.143))
+    lines.append(f"correlation {result.correlation:.4f}; FSC {crossings} (Nyquist {2 * result.voxel_size:.2f} Å)")
     return lines
+
+
+def _crossing(result: MapComparison, threshold: float) -> str:
+    """Say where the FSC falls below a threshold, if it does."""
+    if (result.fsc[1:] >= threshold).all():
+        return f"stays above {threshold:g} up to Nyquist"
+    return f"falls below {threshold:g} at {result.resolution_at(threshold):.2f} Å"
 
 
 def _compare_sets(parameters: CompareParameters, symmetry: str, context: Context) -> dict[str, Any]:
