@@ -25,9 +25,9 @@ FINE_PIXEL = 6.0  # Å: sampling at which surroundings are measured
 _FINE_BAND = (12.5, 60.0)  # Å: the detail that tells carbon from ice
 _FIT_ROUNDS = 6  # of the fit of a gradient
 _ENOUGH_PEAKS, _LONELY = 6, 3.0  # with fewer peaks than that, limits are so many times as wide
-_SMALL_SAMPLE = 10  # peaks: of so many the spread is known so badly that limits are twice as wide
+_SMALL_SAMPLE = 30  # peaks: of so many the spread is known so badly that limits are twice as wide
 _SHORTEST = 0.4  # of all values: what the shortest interval holds
-_DENSEST = 0.2  # the same of windows around peaks, of which particles may be less than half
+_DENSEST, _FEW = 0.2, 40  # the same around many peaks, of which particles may be less than half; peaks it holds
 _FEWEST = 0.1  # of all values: a side with fewer tells no spread
 _THIN = 2  # every so many pixels tell what is usual: windows overlap
 _WIDTH = 2 * 2.355  # standard deviations from the usual value on which a value is abnormal
@@ -97,7 +97,8 @@ class Usual:
         """Measure it around peaks, shape [peaks, 3]: those of many micrographs, so that a dirty one is seen as such."""
         if not len(values):
             return cls(np.zeros(3), np.zeros(3), 0)
-        found = np.array([usual_value(column, _DENSEST, skew) for column, skew in zip(values.T, _SKEWS, strict=True)])
+        part = min(max(_DENSEST, _FEW / len(values)), _SHORTEST)
+        found = np.array([usual_value(column, part, skew) for column, skew in zip(values.T, _SKEWS, strict=True)])
         return cls(found[:, 0], found[:, 1], len(values))
 
 
