@@ -46,6 +46,11 @@ def _reconstruction(size: int, padding: int, dims: int = 3) -> int:
     return int(max(symmetrised, transformed) + 26 * _REAL * size**dims)
 
 
+def _projections(orientations: int, radius: float) -> int:
+    """Bytes of the projections of a dense search; two orientations half a turn apart in their plane share one."""
+    return int(orientations / 2 * math.pi / 2 * radius**2 * _COMPLEX)
+
+
 def _blocks(count: int, samples: int, working: int) -> int:
     """Bytes that images, scores and rows take in an expectation step over some particles."""
     images = IMAGE_SAMPLE_BYTES * samples * min(count, MOST_PARTICLES)
@@ -67,7 +72,7 @@ def classification_memory(
         else orientation_grid(settings.healpix_order, settings.symmetry).size
     )
     radius = coarse_radius(settings.particle_diameter, step, size * data.pixel_size, size // 2)
-    projections = int(classes * count * math.pi / 2 * radius**2 * _COMPLEX)
+    projections = _projections(classes * count, radius)
     held = classes * (4 * _REAL * size**dims + grid * (_COMPLEX + _REAL)) + KEPT_AT_TOP
     expectation = held + classes * grid * _COMPLEX + _blocks(len(data), _samples(size), working)
     return [
@@ -105,7 +110,7 @@ def refinement_memory(data: ParticleData, settings: Settings, working: int) -> l
     orientations = orientation_grid(order, settings.symmetry).size
     # The coarse pass of the finest global search compares up to the detail that its step allows.
     radius = coarse_radius(settings.particle_diameter, angular_step(order), size * data.pixel_size, size // 2)
-    projections = int(orientations * math.pi / 2 * radius**2 * _COMPLEX)
+    projections = _projections(orientations, radius)
     held = maps + sums + KEPT_AT_TOP
     local = held + grid * _COMPLEX + _blocks(len(data) // 2, _samples(size), working)
     return [
