@@ -145,9 +145,9 @@ def _local_correlation(
 def fit_resolution(curves: RingCurves, lowest_resolution: float) -> float:
     """Return the resolution in Å to which the rings follow the fit without a gap; infinite where they never do.
 
-    The quality must reach 0.5 somewhere in the first third of the curve. From the best place there on, the resolution is
-    where it stays below for longer than the correlation's narrowest window; shorter dips are the noise of the
-    correlation, and what lies before the best place is the background of the first ring, which is hard to tell from it.
+    The quality must reach 0.5 somewhere in the first third of the curve. From the best place there on, the resolution
+    is where it stays below for longer than the correlation's narrowest window; shorter dips are the noise of the
+    correlation, and before the best place the first ring is hard to tell from the background.
     """
     first = int(np.searchsorted(curves.frequency, 1 / lowest_resolution))
     quality = curves.quality[first:]

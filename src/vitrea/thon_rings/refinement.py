@@ -160,27 +160,31 @@ def _rings(candidate: Candidate, data: FittedSamples) -> tuple[NDArray[np.float6
     along = data.constants.phase(frequency**2, candidate.defocus, candidate.phase_shift) / -math.pi
     slope = np.abs(np.interp(nodes, along, np.gradient(along, frequency)))
     reach = np.maximum(_RINGS, _STRENGTH_SAMPLES * data.step * slope)
-    fitted = np.array([_local_wave(number, curve, weight, node, wide) for node, wide in zip(nodes, reach, strict=True)])
-    strength = np.maximum(fitted[:, 0], 0.0)
+    height, level = _local_waves(number, curve, weight, nodes, reach)
+    strength = np.maximum(height, 0.0)
     # Where nothing is seen a trace is kept, so that rings may still appear there as the fit improves.
     strength = np.maximum(strength, 0.02 * strength.max() + 1e-6)
-    return np.interp(rings, nodes, strength), np.interp(rings, nodes, fitted[:, 1])
+    return np.interp(rings, nodes, strength), np.interp(rings, nodes, level)
 
 
-def _local_wave(
-    number: NDArray[np.float64], curve: NDArray[np.float64], weight: NDArray[np.float64], node: float, reach: float
-) -> tuple[float, float]:
-    """Return height of the wave and of the constant in a curve about a place; both may slope."""
-    start, end = np.searchsorted(number, [node - reach, node + reach])
-    away = (number[start:end] - node) / reach
-    wave = -np.cos(2 * np.pi * number[start:end])
-    share = weight[start:end] * (1 - away**2)
-    terms = np.stack([wave, np.ones_like(away), wave * away, away])
-    normal = (terms * share) @ terms.T
+def _local_waves(
+    number: NDArray[np.float64], curve: NDArray[np.float64], weight: NDArray[np.float64], nodes: NDArray[np.float64],
+    reach: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+    """Return heights of the wave and of the constant in a curve about each node; both may slope."""
+    start, end = np.searchsorted(number, nodes - reach), np.searchsorted(number, nodes + reach)
+    place = start[:, None] + np.arange((end - start).max())
+    inside = place < end[:, None]
+    place = np.minimum(place, len(number) - 1)
+    away = (number[place] - nodes[:, None]) / reach[:, None]
+    wave = -np.cos(2 * np.pi * number)[place]
+    share = np.where(inside, weight[place] * (1 - away**2), 0.0)
+    terms = np.stack([wave, np.ones_like(away), wave * away, away], axis=1)  # [nodes, 4, points]
+    weighted = terms * share[:, None]
     # At the ends, where only one side is seen, the slopes are held back.
-    normal += np.diag([1e-6, 1e-6, 0.02, 0.02]) * max(float(share.sum()), 1e-9)
-    height, level, *_ = np.linalg.solve(normal, (terms * share) @ curve[start:end])
-    return float(height), float(level)
+    held = np.diag([1e-6, 1e-6, 0.02, 0.02]) * np.maximum(share.sum(axis=1), 1e-9)[:, None, None]
+    fitted = np.linalg.solve(weighted @ terms.transpose(0, 2, 1) + held, weighted @ curve[place][..., None])
+    return fitted[:, 0, 0], fitted[:, 1, 0]
 
 
 def relative_rings(candidate: Candidate, data: FittedSamples, noise: NDArray[np.float64]) -> NDArray[np.float64]:
