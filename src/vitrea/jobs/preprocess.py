@@ -131,9 +131,10 @@ def _from_stack(path: Path, parameters: PreprocessParameters) -> Particles:
         raise InputError(f"{path} does not tell its pixel size; give --angpix")
     optics = _optics(header.shape[2], pixel_size, parameters)
     if parameters.par is not None:
+        table = read_par(parameters.par)
         if not parameters.voltage:
             raise InputError(f"{parameters.par} does not tell the microscope's settings; give --kV, --cs and --Q0")
-        return particles_of_par(read_par(parameters.par), str(path), optics, source=parameters.par)
+        return particles_of_par(table, str(path), optics, source=parameters.par)
     names = text_column([join_image_name(str(path), index) for index in range(header.shape[0])])
     table = Table({"rlnImageName": names, "rlnOpticsGroup": np.ones(len(names), dtype=np.int64)})
     return Particles(table, (optics,), source=path)
