@@ -102,8 +102,8 @@ def test_one_pass_of_matrix_products_is_as_good_as_rows(
     for name in ("directions", "occupancy"):
         np.testing.assert_allclose(getattr(direct, name), getattr(rows, name), atol=2e-3, err_msg=name)
     for one, other in zip(direct.accumulators, rows.accumulators, strict=True):
-        for accumulator in (one, other):  # which of two Friedel mates in a plane holds a sum does not matter
-            accumulator.finish(torch.eye(3)[None])
+        for part in (one, other):  # which of two Friedel mates in a plane holds a sum does not matter
+            part.finish(torch.eye(3)[None])
         for grid in ("data", "weight"):
             largest = float(getattr(one, grid).abs().max())
             assert largest > 0
