@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import vitrea
 from vitrea.compute.devices import choose_device, set_threads
-from vitrea.compute.memory import available_memory, return_large_blocks
+from vitrea.compute.memory import available_memory
 from vitrea.formats.atomic import atomic_path
 from vitrea.formats.images import ParticleImages, find_bad_images, find_blank_edges
 from vitrea.jobs.base import Context
@@ -69,7 +69,6 @@ def begin(parameters: P, job: str) -> tuple[P, Path | None, torch.device]:
     if parameters.particles is None or parameters.output is None:
         raise InputError("--i (particles) and --o (start of the output names) are needed, or --continue")
     set_threads(parameters.threads)
-    return_large_blocks()
     return parameters, continued, choose_device(parameters.device)
 
 

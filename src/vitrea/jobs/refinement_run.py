@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import vitrea
-from vitrea.compute.memory import MemoryPlan, available_memory, held_memory
+from vitrea.compute.memory import MemoryPlan, available_memory, held_memory, return_large_blocks
 from vitrea.formats.images import ParticleImages
 from vitrea.formats.particle_files import read_particles, relink_images
 from vitrea.geometry.sampling import orientation_grid
@@ -64,6 +64,8 @@ class Inputs:
 def refine(parameters: Refine3dParameters, context: Context) -> None:
     """Run the job; see `vitrea.jobs.refine3d`."""
     parameters, continued, device = begin(parameters, "refine3d")
+    # Not in classifications: their large blocks come and go all the time, and fetching them anew costs a tenth.
+    return_large_blocks()
     inputs = _inputs(parameters, continued, context)
     parameters = with_memory(parameters, inputs.data.box_size, device)
     files = RefinementFiles(
