@@ -191,7 +191,7 @@ class Expectation:
         """Particles that are compared with coarse poses at once."""
         per_particle = IMAGE_SAMPLE_BYTES * len(self.coarse)
         if self.dense is not None:
-            per_particle += self.dense.bytes_per_particle()
+            per_particle += self.dense.bytes_per_particle(folded=self.direct)
         elif self.local:
             rows = candidates_per_particle(self.poses.orientations, self.search.local_sigma, self.search.local_sigma)
             per_particle += int(rows * self.poses.classes) * (4 * len(self.poses.shifts) + ROW_BYTES)

@@ -68,9 +68,11 @@ class DenseSearch:
         self.ramps = samples.phase_ramps(poses.shifts).to(device)
         self._cosine, self._sine = self.ramps.real.contiguous(), self.ramps.imag.contiguous()
 
-    def bytes_per_particle(self) -> int:
-        """Memory that the comparison of one particle takes."""
-        beside = max(2 * VIEWS_AT_ONCE, len(self.views) * self.turns)  # one part of the products, or folded weights
+    def bytes_per_particle(self, folded: bool) -> int:
+        """Memory that the comparison of one particle takes, and the folding of its weights where that follows."""
+        beside = 2 * VIEWS_AT_ONCE  # one part of the products
+        if folded:
+            beside = max(beside, 2 * len(self.views))
         return 4 * len(self.ramps) * (len(self.allowed) + beside + 4 * len(self.samples))
 
     def _parts(self) -> Iterator[tuple[slice, slice]]:
