@@ -12,13 +12,11 @@ from matplotlib.figure import Figure
 from vitrea.jobs.class_files import ClassFiles
 from vitrea.jobs.run_history import IterationRecord, read_history
 from vitrea.likelihood.classification import Classification
-from vitrea.likelihood.schedule import signal_shell
+from vitrea.likelihood.schedule import UNKNOWN, signal_shell
 from vitrea.likelihood.state import RunState
 from vitrea.report.figures import class_angular_distributions, class_convergence, class_gallery, class_maps
 from vitrea.report.page import Section, write_page
 from vitrea.report.png import figure_png, save_png
-
-_UNKNOWN = 999.0
 
 
 def write_class_report(
@@ -52,7 +50,7 @@ def write_class_report(
         "best resolution": f"{state.progress.resolution:.1f} Å",
         "changed class in the last iteration": f"{100 * state.progress.change_class:.1f}%",
     }
-    if best.accuracy_rotation < _UNKNOWN:
+    if best.accuracy_rotation < UNKNOWN:
         facts["accuracy of the best class"] = f"{best.accuracy_rotation:.1f}°, {best.accuracy_translation:.1f} Å"
     facts |= more or {}
     about = (

@@ -10,11 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from vitrea.formats.star import read_star
 from vitrea.jobs.run_files import read_optimiser
+from vitrea.likelihood.schedule import UNKNOWN
 from vitrea.records.errors import InputError
 from vitrea.records.table import Table
-
-# RELION's value for what is not known yet.
-_UNKNOWN = 999.0
 
 
 @dataclass(frozen=True)
@@ -91,4 +89,4 @@ def _read(optimiser: Path) -> IterationRecord:
 
 def _known(values: ArrayLike) -> NDArray[np.float64]:
     numbers = np.asarray(values, dtype=np.float64)
-    return np.where(numbers < _UNKNOWN, numbers, np.nan)
+    return np.where(numbers < UNKNOWN, numbers, np.nan)

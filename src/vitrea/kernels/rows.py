@@ -227,8 +227,7 @@ def accumulate_rows(
     if out is None:
         out = torch.empty_like(projections), torch.empty(projections.shape, dtype=torch.float32)
     sums, weights = out[0].zero_(), out[1].zero_()
-    cross = torch.zeros((len(particle), shells), dtype=torch.float32)
-    power = torch.zeros_like(cross)
+    cross, power = (torch.zeros((len(particle), shells), dtype=torch.float32) for _ in range(2))
     _accumulate_numba(
         torch.view_as_real(ramps).numpy(),
         mass.numpy(),

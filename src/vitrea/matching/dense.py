@@ -50,6 +50,11 @@ class DenseSearch:
     views : ndarray of int64, shape [views]
         Numbers of those that are projected, ascending.
     matrices : Tensor of float32, shape [views, 3, 3]
+    turns : int
+        Orientations that share a view: 2, or 1 where there are no pairs.
+    real, imaginary : Tensor of float32, shape [views, samples]
+        Projections.
+    ramps : Tensor of complex64, shape [shifts, samples]
     """
 
     def __init__(
